@@ -1,0 +1,168 @@
+"""What a protocol driver is. A new protocol is one folder and one entry-point line; see `docs/drivers.md`.
+
+The supervisor owns time-outs, back-off and health, so a driver never retries and never logs a lost device.
+A failed tag is a row with bad quality. A failed session raises `Disconnected`. A wrong configuration raises
+`ConfigError`. Nothing else crosses a driver's boundary.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+from pydantic import Field
+
+from edge.core.batch import Batch, Waveform
+from edge.core.catalogue import Catalogue
+from edge.core.clock import Clock
+from edge.core.section import Duration, Section
+
+
+class TagSection(Section):
+    """Settings every tag has, whatever its protocol."""
+
+    unit: str = ""
+    """Unit of the value as it is delivered, e.g. `degC`, `mm/s`, `kW`."""
+
+    every: Duration | None = None
+    """How often the tag is read. Default: the device's interval."""
+
+    deadband: float | None = Field(None, gt=0)
+    """Report a change only when it exceeds this amount, in the tag's unit."""
+
+    valid: tuple[float, float] | None = None
+    """Lowest and highest plausible value; outside, the value is delivered with quality BadOutOfRange."""
+
+
+class DriverSection(Section):
+    """Settings every device has, whatever its protocol. A driver's section adds the key named like its kind.
+
+    `tags` is redeclared by each driver with its own tag model.
+    """
+
+    every: Duration | None = None
+    """How often the tags are read. Default: the site's interval."""
+
+    tags: Mapping[str, TagSection]
+    """The tags by name."""
+
+    @classmethod
+    def expand_tag(cls, tag: Mapping[str, Any], index: int, word: str) -> dict[str, Any]:
+        """Return the settings of one tag of a brace array such as `load_{x,y,z}`.
+
+        `index` counts from 0, `word` is this tag's alternative. The default puts `word` in place of `{}`
+        in every text; Modbus advances the address instead.
+        """
+        return {key: value.replace("{}", word) if isinstance(value, str) else value for key, value in tag.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceContext:
+    """What the program lends a driver.
+
+    device     the device's name
+    every      the default interval of its tags, seconds
+    catalogue  gives tag ids: `catalogue.intern(device, name, kind, unit)`
+    clock      the only source of time
+    secret     returns a secret's text by name; raises ConfigError when it is nowhere
+    shared     one mapping for all devices of this agent, in which devices of a kind share what they must,
+               e.g. a serial line. Keys begin with the driver's kind.
+    """
+
+    device: str
+    every: float
+    catalogue: Catalogue
+    clock: Clock
+    secret: Callable[[str], str]
+    shared: MutableMapping[str, Any] = field(default_factory=dict)
+
+
+class Session(Protocol):
+    """An open connection, used by one task; `read` is never called concurrently."""
+
+    async def read(self) -> Sequence[Batch | Waveform]:
+        """Wait for the next poll or notification and return it: at most one batch a lane, and waveforms.
+
+        A tag that could not be read is a row with bad quality. May return nothing when nothing changed.
+        Cancelling is safe and loses at most that poll.
+
+        Raises:
+            Disconnected: the session is unusable; the supervisor closes it and connects again.
+        """
+
+
+@runtime_checkable
+class Inspectable(Protocol):
+    """A session that can show where its last values came from, for `yulink read`."""
+
+    def raw(self) -> Mapping[str, str]:
+        """Return per tag name the raw origin of the last value, e.g. `holding/40 = 0x0102 0x0304`."""
+
+
+class Driver(Protocol):
+    """A configured device. Making one does no I/O."""
+
+    tag_ids: Sequence[int]
+    """Ids of all its tags known so far; the supervisor marks them bad when the device is lost."""
+
+    read_deadline: float
+    """Seconds after which a silent `read` means the device hangs. At least three of its slowest intervals."""
+
+    def connect(self) -> AbstractAsyncContextManager[Session]:
+        """Open a session. Never retries; closes also when cancelled. Raises `Disconnected`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one cycle of a device costs, for `yulink check`."""
+
+    requests_per_cycle: int
+    registers_per_cycle: int
+    cycle_ms_estimated: float
+    cycle_ms_asked: float
+
+
+@dataclass(slots=True)
+class Simulated:
+    """A live simulated device on loopback, for the conformance suite.
+
+    section   raw configuration (as YAML would give it) that points at the device
+    expected  tag name → the value it must deliver; the device holds still
+    secrets   what the section refers to
+    cut       breaks every open connection now
+    spoil     makes exactly this tag unreadable from the next read on
+    garbage   makes the device answer nonsense from now on
+    restore   ends cut, spoil and garbage
+    """
+
+    section: Mapping[str, Any]
+    expected: Mapping[str, bool | int | float | str]
+    cut: Callable[[], Awaitable[None]]
+    spoil: Callable[[str], Awaitable[None]] | None
+    garbage: Callable[[], Awaitable[None]] | None
+    restore: Callable[[], Awaitable[None]]
+    secrets: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DriverSpec:
+    """What the entry point gives. Importing it must not import the protocol's library.
+
+    kind      the configuration key whose value is the device's URL, e.g. "modbus"
+    title     for people, e.g. "Modbus TCP, RTU over TCP and serial RTU"
+    section   configuration model; its docstrings are the user's documentation
+    create    makes the driver; no I/O. Raises ConfigError
+    plan      what a cycle costs, from the section and the default interval in seconds; None where it has no meaning
+    simulate  yields live simulated devices by variant name, e.g. {"tcp": …, "serial": …}
+    security  says for the demo's and status' listing how a section's connection is protected, e.g. "SignAndEncrypt"
+    """
+
+    GROUP: ClassVar[str] = "yulink.drivers"
+
+    kind: str
+    title: str
+    section: type[DriverSection]
+    create: Callable[[Any, DeviceContext], Driver]
+    simulate: Mapping[str, Callable[[], AbstractAsyncContextManager[Simulated]]]
+    plan: Callable[[Any, float], Plan] | None = None
+    security: Callable[[Any], str] = lambda section: "none"

@@ -1,0 +1,80 @@
+"""What the log and the uplink agree on: parcels, their identity, and who may forget them when.
+
+A parcel is a run of the log cut once and for ever: its identity (epoch, seq) and its content are durable
+before it is first sent, so a resend after any crash is the same parcel and the brain can drop the repeat.
+An epoch is a random number drawn at every start of the agent; `seq` counts 1, 2, 3 … inside it without holes.
+A restored or copied database therefore never gives an old identity to new content.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from edge.core.batch import Record
+from edge.core.catalogue import Catalogue
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Rows that were read but cannot be delivered any more, and why. A gap is itself delivered."""
+
+    rows: int
+    ts_min: int
+    ts_max: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """One message's content and identity."""
+
+    epoch: int
+    seq: int
+    records: tuple[Record, ...]
+    gaps: tuple[Gap, ...] = ()
+    historical: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What the brain has not confirmed yet. `oldest` is nanoseconds since 1970 UTC, 0 when nothing waits."""
+
+    rows: int
+    stored_bytes: int
+    oldest: int
+    parcels_sent: int
+
+
+class Outbox(Protocol):
+    """One consumer's side of the log: new → sent → committed → prunable. Used by one task.
+
+    Every method that changes a state returns when the change is durable.
+    """
+
+    catalogue: Catalogue
+
+    async def wait(self) -> None:
+        """Return when `next` would give a parcel. Safe to cancel."""
+
+    async def next(self, rows_max: int) -> Parcel | None:
+        """Return the oldest parcel in state new; if there is none, cut one of at most `rows_max` rows.
+
+        Returns None when everything is sent. The parcel stays "new" until `sent`, but is not
+        returned again in this run unless `again` says so. One record larger than `rows_max` is a parcel of its own.
+        """
+
+    async def sent(self, epoch: int, seqs: Sequence[int]) -> None:
+        """Record that the broker took these parcels. That is not delivery."""
+
+    async def committed(self, epoch: int, through: int, missing: Sequence[tuple[int, int]] = ()) -> int:
+        """Record the brain's acknowledgement: all of `epoch` up to `through` but for the ranges `missing`.
+
+        `missing` ranges (first, last, both included) go back to new and are sent again.
+        Returns the number of parcels committed by this call.
+        """
+
+    async def again(self, epoch: int, seqs: Sequence[int]) -> None:
+        """Put parcels back to new: the connection was lost, or no acknowledgement came in time."""
+
+    def backlog(self) -> Backlog:
+        """Return a snapshot of what is not committed."""

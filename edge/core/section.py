@@ -1,0 +1,76 @@
+"""Base of all configuration models, and the quantities users write with units.
+
+A field's docstring is the user's documentation: the JSON Schema and the reference page are made from it.
+Unknown keys are refused. A model raises nothing itself: pydantic collects every problem.
+"""
+
+import re
+from typing import Annotated, Any, NoReturn
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from edge.core.language import say
+
+
+class Section(BaseModel):
+    """A part of the configuration. Immutable; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, strict=False)
+
+
+def refuse(message: str, hint: str = "", *, on: str = "value") -> NoReturn:
+    """Reject a value from inside a validator, with the next step for the user. `on`: "key" or "value"."""
+    raise PydanticCustomError("yulink", "{message}", {"message": message, "hint": hint, "on": on})
+
+
+_NUMBER = re.compile(r"\s*([+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*(\D*?)\s*")
+
+
+def _parse(units: dict[str, float], example: str) -> BeforeValidator:
+    base = next(unit for unit, factor in units.items() if factor == 1)
+
+    def parse(given: Any) -> Any:
+        match = _NUMBER.fullmatch(given) if isinstance(given, str) else None
+        if isinstance(given, int | float) and not isinstance(given, bool):
+            refuse(
+                say("{given} has no unit", given=given),
+                say("write a unit, e.g. {example}", example=f"{given}{example}"),
+            )
+        if match is None:
+            refuse(say("{given!r} is not a quantity", given=given), say("write e.g. {example}", example=f"10{example}"))
+        number, unit = match.groups()
+        if not unit:
+            refuse(
+                say("{given} has no unit", given=given),
+                say("write a unit, e.g. {example}", example=f"{number}{example}"),
+            )
+        if unit not in units:
+            refuse(
+                say("{unit!r} is not a unit this setting knows", unit=unit),
+                say("units here: {units}", units=", ".join(units)),
+            )
+        return float(number) * units[unit]
+
+    parse.__doc__ = f"Quantity in {base}."
+    return BeforeValidator(parse, json_schema_input_type=str)
+
+
+_TIME = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE = {"B": 1.0, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_RATE = {"Hz": 1.0, "kHz": 1e3, "MHz": 1e6}
+
+Duration = Annotated[float, _parse(_TIME, "s"), Field(gt=0, examples=["1s", "200ms", "10min", "7d"])]
+"""A positive time, held in seconds. Written `200ms`, `1s`, `10min`, `7d`."""
+
+Pause = Annotated[float, _parse(_TIME, "ms"), Field(ge=0, examples=["0ms", "20ms"])]
+"""A time that may be zero, held in seconds."""
+
+Size = Annotated[float, _parse(_SIZE, " MB"), Field(gt=0, examples=["500 MB", "4 GB"])]
+"""An amount of bytes. Written `500 MB`, `4 GB`."""
+
+Frequency = Annotated[float, _parse(_RATE, " Hz"), Field(gt=0, examples=["6.4 kHz"])]
+"""A rate in hertz. Written `6.4 kHz`."""
+
+SecretName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", examples=["cnc-07"])]
+"""The name of a secret; the secret itself stands in a file, the environment or a systemd credential."""
