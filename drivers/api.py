@@ -102,11 +102,13 @@ class Inspectable(Protocol):
 class Driver(Protocol):
     """A configured device. Making one does no I/O."""
 
-    tag_ids: Sequence[int]
-    """Ids of all its tags known so far; the supervisor marks them bad when the device is lost."""
+    @property
+    def tag_ids(self) -> Sequence[int]:
+        """Ids of all its tags known so far; the supervisor marks them bad when the device is lost."""
 
-    read_deadline: float
-    """Seconds after which a silent `read` means the device hangs. At least three of its slowest intervals."""
+    @property
+    def read_deadline(self) -> float:
+        """Seconds after which a silent `read` means the device hangs. At least three of its slowest intervals."""
 
     def connect(self) -> AbstractAsyncContextManager[Session]:
         """Open a session. Never retries; closes also when cancelled. Raises `Disconnected`."""

@@ -1,0 +1,170 @@
+"""One device's life: connect, read, lose it, come back. The only place where a driver's failures are judged."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from drivers.api import Driver
+from edge.agent.ingest import Ingest
+from edge.core.batch import Batch, Event, Lane, Record, Severity, Waveform
+from edge.core.catalogue import Catalogue, ValueKind
+from edge.core.clock import Clock
+from edge.core.errors import Disconnected
+from edge.core.language import say
+from edge.core.quality import StatusCode, bad_mask, is_bad
+
+CONNECT_DEADLINE_S = 20.0
+BACKOFF_FIRST_S = 0.5
+BACKOFF_MAX_S = 5.0
+
+log = logging.getLogger("yulink.device")
+
+
+class DeviceState(StrEnum):
+    """Where a device stands. `connected` means that its last read was answered."""
+
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    LOST = "lost"
+
+
+@dataclass(slots=True)
+class DeviceHealth:
+    """What people ask about a device. Counters since the start of the agent; times in ns since 1970 UTC."""
+
+    name: str
+    protocol: str
+    security: str
+    state: DeviceState = DeviceState.CONNECTING
+    reason: str = ""
+    hint: str = ""
+    since: int = 0
+    last_read: int = 0
+    reads: int = 0
+    losses: int = 0
+    values_read: int = 0
+    values_bad: int = 0
+    values_filtered: int = 0
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """Runs one driver for ever.
+
+    `put` takes what was read into the log and holds the device back while the log is full.
+    """
+
+    health: DeviceHealth
+    driver: Driver
+    ingest: Ingest
+    catalogue: Catalogue
+    clock: Clock
+    put: Callable[[Record], Awaitable[None]]
+    jitter: random.Random = field(default_factory=random.Random)
+
+    async def run(self) -> None:
+        """Read the device until cancelled. Reconnects with exponential back-off and full jitter.
+
+        Cancelling closes the session; what was read before is with the log.
+        """
+        self.health.since = self.clock.now()
+        failures = 0
+        while True:
+            reads_before = self.health.reads
+            try:
+                await self._session()
+            except Disconnected as error:
+                await self._lost(error)
+            failures = 0 if self.health.reads > reads_before else failures + 1
+            ceiling = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(failures, 10))
+            await self.clock.sleep(self.jitter.uniform(ceiling / 4, ceiling))
+
+    async def _session(self) -> None:
+        async with AsyncExitStack() as closing:
+            with self._judged():
+                async with asyncio.timeout(CONNECT_DEADLINE_S):
+                    session = await closing.enter_async_context(self.driver.connect())
+            while True:
+                with self._judged():
+                    async with asyncio.timeout(self.driver.read_deadline):
+                        records = await session.read()
+                await self._read(records)
+
+    @contextmanager
+    def _judged(self) -> Iterator[None]:
+        """Turn whatever a driver raises into `Disconnected`: its mistake must cost its own device only."""
+        try:
+            yield
+        except Disconnected:
+            raise
+        except TimeoutError as error:
+            raise Disconnected(say("no answer within the deadline")) from error
+        except Exception as error:
+            if self.health.state is not DeviceState.LOST:
+                log.exception(say("{device}: the driver failed unexpectedly", device=self.health.name))
+            raise Disconnected(f"{type(error).__name__}: {error}") from error
+
+    async def _read(self, records: Sequence[Batch | Waveform]) -> None:
+        health = self.health
+        health.reads += 1
+        health.last_read = self.clock.now()
+        if health.state is not DeviceState.CONNECTED:
+            await self._found()
+        for record in records:
+            if isinstance(record, Waveform):
+                health.values_read += 1
+                health.values_bad += is_bad(record.quality)
+                await self.put(record)
+            else:
+                await self._store(record)
+
+    async def _store(self, batch: Batch) -> None:
+        kept = self.ingest.take(batch)
+        self.health.values_read += len(batch)
+        self.health.values_filtered += len(batch) - len(kept)
+        self.health.values_bad += int(bad_mask(kept.quality).sum())
+        if len(kept):
+            await self.put(kept)
+
+    async def _found(self) -> None:
+        health = self.health
+        returned = health.state is DeviceState.LOST
+        self._enter(DeviceState.CONNECTED)
+        log.info(say("{device}: connected", device=health.name))
+        kind, words = ("device_returned", "is back") if returned else ("device_connected", "is connected")
+        await self.put(Event(self.clock.now(), health.name, kind, Severity.INFO, f"{health.name} {words}"))
+
+    async def _lost(self, error: Disconnected) -> None:
+        health = self.health
+        if health.state is DeviceState.LOST:
+            health.reason, health.hint = error.message, error.hint
+            return
+        self._enter(DeviceState.LOST, error)
+        health.losses += 1
+        log.warning(say("{device}: lost: {reason}", device=health.name, reason=error))
+        now = self.clock.now()
+        for batch in self._all_bad(now):
+            await self._store(batch)
+        message = f"{health.name} is lost: {error.message}"
+        await self.put(Event(now, health.name, "device_lost", Severity.MEDIUM, message, {"hint": error.hint}))
+
+    def _enter(self, state: DeviceState, error: Disconnected | None = None) -> None:
+        self.health.state = state
+        self.health.since = self.clock.now()
+        self.health.reason = error.message if error else ""
+        self.health.hint = error.hint if error else ""
+
+    def _all_bad(self, now: int) -> list[Batch]:
+        """Return a row for each tag that says: there is no value at this time."""
+        tags = [self.catalogue[tag] for tag in self.driver.tag_ids]
+        nothing = {Lane.FLOAT: float("nan"), Lane.INT: 0, Lane.TEXT: ""}
+        batches = []
+        for lane, value in nothing.items():
+            ids = [tag.id for tag in tags if tag.kind is not ValueKind.WAVEFORM and tag.kind.lane is lane]
+            if ids:
+                batches.append(Batch.of(lane, ids, now, [value] * len(ids), StatusCode.BAD_NO_COMMUNICATION))
+        return batches

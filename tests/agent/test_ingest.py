@@ -1,0 +1,54 @@
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.agent.ingest import Ingest, TagRule
+from edge.core.batch import Batch, Lane
+from edge.core.quality import StatusCode
+from tests.core.strategies import batches
+
+VALUES = st.floats(-100, 100) | st.just(math.nan)
+ROWS = st.lists(st.tuples(st.integers(1, 4), VALUES, st.sampled_from([0, StatusCode.BAD_TIMEOUT])), max_size=30)
+RULES = {1: TagRule(deadband=5), 2: TagRule(valid=(-50, 50)), 3: TagRule(deadband=1, valid=(-10, 10))}
+
+
+def naive(rows: list[tuple[int, float, int]]) -> list[tuple[int, float, int]]:
+    """Row by row, as one would explain it."""
+    reported: dict[int, tuple[float, int]] = {}
+    kept = []
+    for tag, value, quality in rows:
+        rule = RULES.get(tag, TagRule())
+        if rule.valid and not quality & 0x80000000 and (value < rule.valid[0] or value > rule.valid[1]):
+            quality = StatusCode.BAD_OUT_OF_RANGE
+        if rule.deadband and tag in reported:
+            last, last_quality = reported[tag]
+            same = abs(value - last) <= rule.deadband or (math.isnan(value) and math.isnan(last))
+            if same and quality == last_quality:
+                continue
+        reported[tag] = (value, quality)
+        kept.append((tag, value, quality))
+    return kept
+
+
+@given(st.lists(ROWS, max_size=4))
+def test_columns_give_what_row_by_row_gives(polls: list[list[tuple[int, float, int]]]) -> None:
+    ingest = Ingest(RULES.items())
+    stored = []
+    for rows in polls:
+        tag, value, quality = zip(*rows, strict=True) if rows else ((), (), ())
+        batch = ingest.take(Batch.of(Lane.FLOAT, tag, 0, value, quality))
+        stored += list(zip(batch.tag.tolist(), batch.value.tolist(), batch.quality.tolist(), strict=True))
+    expected = naive([row for rows in polls for row in rows])
+    assert [tuple(map(str, row)) for row in stored] == [tuple(map(str, row)) for row in expected]
+
+
+@given(batches())
+def test_a_device_without_rules_passes_untouched(batch: Batch) -> None:
+    assert Ingest([]).take(batch) is batch
+
+
+def test_an_implausible_value_keeps_its_number() -> None:
+    batch = Ingest([(1, TagRule(valid=(-40, 150)))]).take(Batch.of(Lane.INT, [1, 1], 0, [151, 150]))
+    assert batch.value.tolist() == [151, 150]
+    assert batch.quality.tolist() == [StatusCode.BAD_OUT_OF_RANGE, StatusCode.GOOD]
