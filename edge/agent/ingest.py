@@ -1,6 +1,6 @@
 """Between driver and log: plausibility and report by exception, over whole columns at once."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.core.batch import Batch, Lane
+from edge.core.catalogue import Catalogue
 from edge.core.quality import StatusCode, bad_mask
 
 
@@ -25,20 +26,37 @@ class Ingest:
     A tag without a rule passes untouched, and a device without rules costs nothing. Texts have no rules.
     """
 
-    def __init__(self, rules: Iterable[tuple[int, TagRule]]) -> None:
-        given = sorted(rules, key=lambda entry: entry[0])
-        self._tags = np.array([tag for tag, _ in given], np.int32)
-        self._low = np.array([rule.valid[0] if rule.valid else -np.inf for _, rule in given])
-        self._high = np.array([rule.valid[1] if rule.valid else np.inf for _, rule in given])
-        self._deadband = np.array([rule.deadband or -1.0 for _, rule in given])
-        self._reported = np.full(len(given), np.nan)
-        self._reported_quality = np.full(len(given), 0xFFFFFFFF, np.uint32)
+    def __init__(self, device: str, rules: Mapping[str, TagRule], catalogue: Catalogue) -> None:
+        self._device = device
+        self._rules = rules
+        self._catalogue = catalogue
+        self._known_id = 0
+        self._tags = np.empty(0, np.int32)
+        self._low = self._high = self._deadband = self._reported = np.empty(0)
+        self._reported_quality = np.empty(0, np.uint32)
+
+    def _learn(self) -> None:
+        """Take up the rules of tags that came into the catalogue since the last look: a server may name its own."""
+        for tag in self._catalogue.since(self._known_id):
+            rule = self._rules.get(tag.name) or self._rules.get(tag.name.partition("[")[0])
+            if tag.device == self._device and rule:
+                low, high = rule.valid or (-np.inf, np.inf)
+                self._tags = np.append(self._tags, np.int32(tag.id))
+                self._low, self._high = np.append(self._low, low), np.append(self._high, high)
+                self._deadband = np.append(self._deadband, rule.deadband or -1.0)
+                self._reported = np.append(self._reported, np.nan)
+                self._reported_quality = np.append(self._reported_quality, np.uint32(0xFFFFFFFF))
+        self._known_id = self._catalogue.last_id
 
     def take(self, batch: Batch) -> Batch:
         """Return the batch as it shall be stored: implausible values marked, changes below the dead-band left out.
 
         A value outside `valid` keeps its number and gets BadOutOfRange. A change of quality is always reported.
         """
+        if not self._rules:
+            return batch
+        if self._known_id != self._catalogue.last_id:
+            self._learn()
         if not len(self._tags) or batch.lane is Lane.TEXT or not len(batch):
             return batch
         place = np.minimum(np.searchsorted(self._tags, batch.tag), len(self._tags) - 1)

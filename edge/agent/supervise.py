@@ -79,8 +79,10 @@ class Supervisor:
                 await self._session()
             except Disconnected as error:
                 await self._lost(error)
-            failures = 0 if self.health.reads > reads_before else failures + 1
+            if self.health.reads > reads_before:
+                failures = 0
             ceiling = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(failures, 10))
+            failures += 1
             await self.clock.sleep(self.jitter.uniform(ceiling / 4, ceiling))
 
     async def _session(self) -> None:

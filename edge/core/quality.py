@@ -4,7 +4,6 @@ The two top bits are the severity: 00 good, 01 uncertain, 10 bad. Codes are thos
 """
 
 from enum import IntEnum
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -61,6 +60,7 @@ def describe(code: int) -> str:
         return f"0x{code:08X}"
 
 
-def bad_mask(quality: npt.NDArray[np.uint32]) -> npt.NDArray[Any]:
+def bad_mask(quality: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
     """Return a boolean array, true where `quality` (uint32, any length) is bad."""
-    return np.not_equal(quality & np.uint32(0x80000000), 0)
+    mask: npt.NDArray[np.bool_] = (quality & np.uint32(0x80000000)) != 0
+    return mask

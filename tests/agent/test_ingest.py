@@ -5,11 +5,13 @@ from hypothesis import strategies as st
 
 from edge.agent.ingest import Ingest, TagRule
 from edge.core.batch import Batch, Lane
+from edge.core.catalogue import Catalogue, Tag, ValueKind
 from edge.core.quality import StatusCode
 from tests.core.strategies import batches
 
 VALUES = st.floats(-100, 100) | st.just(math.nan)
 ROWS = st.lists(st.tuples(st.integers(1, 4), VALUES, st.sampled_from([0, StatusCode.BAD_TIMEOUT])), max_size=30)
+CATALOGUE = Catalogue(Tag(number, "plc", f"tag{number}", ValueKind.FLOAT64) for number in range(1, 5))
 RULES = {1: TagRule(deadband=5), 2: TagRule(valid=(-50, 50)), 3: TagRule(deadband=1, valid=(-10, 10))}
 
 
@@ -33,7 +35,7 @@ def naive(rows: list[tuple[int, float, int]]) -> list[tuple[int, float, int]]:
 
 @given(st.lists(ROWS, max_size=4))
 def test_columns_give_what_row_by_row_gives(polls: list[list[tuple[int, float, int]]]) -> None:
-    ingest = Ingest(RULES.items())
+    ingest = Ingest("plc", {f"tag{number}": rule for number, rule in RULES.items()}, CATALOGUE)
     stored = []
     for rows in polls:
         tag, value, quality = zip(*rows, strict=True) if rows else ((), (), ())
@@ -45,10 +47,21 @@ def test_columns_give_what_row_by_row_gives(polls: list[list[tuple[int, float, i
 
 @given(batches())
 def test_a_device_without_rules_passes_untouched(batch: Batch) -> None:
-    assert Ingest([]).take(batch) is batch
+    assert Ingest("plc", {}, CATALOGUE).take(batch) is batch
 
 
 def test_an_implausible_value_keeps_its_number() -> None:
-    batch = Ingest([(1, TagRule(valid=(-40, 150)))]).take(Batch.of(Lane.INT, [1, 1], 0, [151, 150]))
+    batch = Ingest("plc", {"tag1": TagRule(valid=(-40, 150))}, CATALOGUE).take(
+        Batch.of(Lane.INT, [1, 1], 0, [151, 150])
+    )
     assert batch.value.tolist() == [151, 150]
     assert batch.quality.tolist() == [StatusCode.BAD_OUT_OF_RANGE, StatusCode.GOOD]
+
+
+def test_rules_reach_tags_that_a_server_names_later_and_elements_of_arrays() -> None:
+    catalogue = Catalogue()
+    ingest = Ingest("cnc", {"load": TagRule(valid=(0, 100))}, catalogue)
+    other = catalogue.intern("plc", "load", ValueKind.FLOAT64)
+    assert ingest.take(Batch.of(Lane.FLOAT, [other.id], 0, [200.0])).quality.tolist() == [0]
+    element = catalogue.intern("cnc", "load[1]", ValueKind.FLOAT64)
+    assert ingest.take(Batch.of(Lane.FLOAT, [element.id], 0, [200.0])).quality.tolist() == [StatusCode.BAD_OUT_OF_RANGE]

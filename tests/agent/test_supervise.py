@@ -66,7 +66,9 @@ class Bench:
         self.clock = VirtualClock()
         self.driver = Script(catalogue, *steps)
         self.health = DeviceHealth("plc-1", "modbus", "none")
-        self.supervisor = Supervisor(self.health, self.driver, Ingest([]), catalogue, self.clock, self.put)
+        self.supervisor = Supervisor(
+            self.health, self.driver, Ingest("plc-1", {}, catalogue), catalogue, self.clock, self.put
+        )
 
     async def put(self, record: Record) -> None:
         self.stored.append(record)

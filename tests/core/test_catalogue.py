@@ -32,7 +32,7 @@ def test_what_is_new_since_an_id_is_exactly_the_higher_ids(wanted: list[tuple], 
     catalogue = Catalogue()
     for identity in wanted:
         catalogue.intern(*identity)
-    assert [tag.id for tag in catalogue.since(since)] == [i for i in range(since + 1, catalogue.last_id + 1)]
+    assert [tag.id for tag in catalogue.since(since)] == list(range(since + 1, catalogue.last_id + 1))
 
 
 def test_ids_go_on_after_the_highest_even_when_lower_ones_are_missing() -> None:

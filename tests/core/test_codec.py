@@ -1,5 +1,6 @@
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def test_doubles_come_back_bit_for_bit(batch: Batch) -> None:
 @pytest.mark.parametrize("rows", [0, 1, 1_000_000])
 def test_no_row_one_row_and_a_million_rows(lane: Lane, rows: int) -> None:
     random = np.random.default_rng(rows)
-    values = {
+    values: Any = {
         Lane.FLOAT: random.normal(size=rows),
         Lane.INT: random.integers(-(2**63), 2**63 - 1, rows),
         Lane.TEXT: [f"程序-{n}" for n in range(rows)],

@@ -20,7 +20,7 @@ def test_codes_have_the_names_of_opc_ua() -> None:
 
 
 def test_codes_equal_those_of_an_independent_stack() -> None:
-    from asyncua.ua import StatusCodes
+    from asyncua.ua.status_codes import StatusCodes
 
     for code in StatusCode:
         assert getattr(StatusCodes, code.words) == code

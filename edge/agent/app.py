@@ -1,0 +1,187 @@
+"""The agent: devices → log → uplink, started and stopped in the order that loses nothing."""
+
+import asyncio
+import logging
+import resource
+from collections import deque
+from collections.abc import MutableMapping
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from buffer.log import Log, open_log
+from drivers.api import DeviceContext
+from edge.agent.clock_watch import watch
+from edge.agent.ingest import Ingest, TagRule
+from edge.agent.settings import Device, Settings
+from edge.agent.status import memory_mb, serve_status
+from edge.agent.supervise import DeviceHealth, Supervisor
+from edge.core.batch import Event, Record, Severity
+from edge.core.clock import Clock, SystemClock
+from edge.core.errors import LogError
+from edge.core.language import say
+from uplink.pump import Pump
+
+LOG_NAME = "log.sqlite3"
+DRAIN_DEADLINE_S = 8.0
+EVENTS_SHOWN_MAX = 50
+
+log = logging.getLogger("yulink.agent")
+
+
+@dataclass(slots=True)
+class _Running:
+    device: Device
+    health: DeviceHealth
+    task: asyncio.Task[None]
+
+
+class Agent:
+    """One gateway at work. `async with` nothing: call `run` once.
+
+    The data's way is lexical: the log is open around the uplink, the uplink runs around the intake, so
+    stopping closes the intake first, then drains, then closes the log.
+    """
+
+    def __init__(self, settings: Settings, data_dir: Path, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self._data_dir = data_dir
+        self._clock = clock or SystemClock()
+        self._started = self._clock.monotonic()
+        self._stop = asyncio.Event()
+        self._running: dict[str, _Running] = {}
+        self._shared: MutableMapping[str, Any] = {}
+        self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS_SHOWN_MAX)
+        self._events_total = 0
+        self._log: Log | None = None
+        self._pump: Pump | None = None
+
+    def stop(self) -> None:
+        """Ask `run` to drain and return. Safe to call from a signal handler of the loop."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Run until `stop`, then drain within the deadline.
+
+        Cancelling stops without draining; nothing durable is lost. Anything unexpected ends the process:
+        the service manager restarts it and the log makes that cheap.
+        """
+        self._data_dir.mkdir(parents=True, exist_ok=True)
+        limits = self.settings.log
+        async with AsyncExitStack() as closing:
+            self._log = await closing.enter_async_context(
+                open_log(
+                    self._data_dir / LOG_NAME,
+                    self._clock,
+                    commit_interval_s=limits.commit,
+                    keep_s=limits.keep,
+                    bytes_max=limits.max,
+                )
+            )
+            await closing.enter_async_context(serve_status(self._data_dir, self.describe))
+            async with asyncio.TaskGroup() as flow:
+                pumping = self._start_pump(flow)
+                async with asyncio.TaskGroup() as intake:
+                    self._intake = intake
+                    watching = intake.create_task(watch(self._clock, self._put), name="clock")
+                    await self._note("gateway_started", f"Yulink {version('yulink')} started")
+                    for device in self.settings.devices.values():
+                        self._start_device(device)
+                    await self._stop.wait()
+                    log.info(say("stopping: devices first, then what is left goes out"))
+                    watching.cancel()
+                    for running in self._running.values():
+                        running.task.cancel()
+                await self._note("gateway_stopped", "stopped on request")
+                await self._drain(pumping)
+
+    def _start_pump(self, flow: asyncio.TaskGroup) -> asyncio.Task[None] | None:
+        assert self._log is not None
+        if self.settings.uplink is None:
+            log.warning(say("no uplink is configured: readings stay in the log"))
+            return None
+        self._pump = Pump(
+            self.settings.uplink,
+            self.settings.site,
+            self._log.outbox(),
+            self._clock,
+        )
+        return flow.create_task(self._pump.run(), name="uplink")
+
+    async def _drain(self, pumping: asyncio.Task[None] | None) -> None:
+        assert self._log is not None
+        await self._log.flush()
+        if self._pump is None or pumping is None:
+            return
+        await self._pump.drain(DRAIN_DEADLINE_S)
+        pumping.cancel()
+        if rows := self._log.outbox().backlog().rows:
+            log.info(say("{rows} rows are kept in the log for the next start", rows=rows))
+
+    def _start_device(self, device: Device) -> None:
+        assert self._log is not None
+        context = DeviceContext(
+            device.name, device.every, self._log.catalogue, self._clock, self.settings.secret, self._shared
+        )
+        driver = device.spec.create(device.section, context)
+        health = DeviceHealth(device.name, device.spec.kind, device.spec.security(device.section))
+        rules = {
+            name: TagRule(tag.deadband, tag.valid)
+            for name, tag in device.section.tags.items()
+            if tag.deadband or tag.valid
+        }
+        ingest = Ingest(device.name, rules, self._log.catalogue)
+        supervisor = Supervisor(health, driver, ingest, self._log.catalogue, self._clock, self._put)
+        task = self._intake.create_task(supervisor.run(), name=f"device {device.name}")
+        self._running[device.name] = _Running(device, health, task)
+
+    async def reload(self, settings: Settings) -> None:
+        """Apply a changed configuration: only devices that differ are stopped and started.
+
+        Site, uplink and log settings need a new start; a change there is said and left for it.
+        """
+        old = self.settings
+        if (old.site, old.uplink, old.log) != (settings.site, settings.uplink, settings.log):
+            log.warning(say("changes of site, uplink and log take effect at the next start"))
+        self.settings = settings
+        gone = [name for name, running in self._running.items() if settings.devices.get(name) != running.device]
+        for name in gone:
+            running = self._running.pop(name)
+            running.task.cancel()
+            await asyncio.wait([running.task])
+            log.info(say("{device}: stopped by the new configuration", device=name))
+        for name, device in settings.devices.items():
+            if name not in self._running:
+                self._start_device(device)
+        await self._note("configuration_reloaded", f"{len(gone)} devices stopped, {len(self._running)} run")
+
+    async def _note(self, kind: str, message: str) -> None:
+        await self._put(Event(self._clock.now(), "gateway", kind, Severity.INFO, message))
+
+    async def _put(self, record: Record) -> None:
+        if self._log is None:
+            raise LogError(say("the log is not open"))
+        if isinstance(record, Event):
+            self._events_total += 1
+            self._events.append({"ts": record.ts, "source": record.source, "kind": record.kind, "text": record.message})
+        await self._log.put(record)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the state of everything, as JSON types; `yulink status` and the demo show it."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return {
+            "version": version("yulink"),
+            "site": self.settings.site,
+            "now": self._clock.now(),
+            "uptime_s": self._clock.monotonic() - self._started,
+            "cpu_s": usage.ru_utime + usage.ru_stime,
+            "rss_mb": {"core": memory_mb(), "worker": None},
+            "devices": [asdict(running.health) for running in self._running.values()],
+            "log": asdict(self._log.statistics()) if self._log else None,
+            "backlog": asdict(self._log.outbox().backlog()) if self._log and self._pump else None,
+            "uplink": asdict(self._pump.statistics()) if self._pump else None,
+            "events_total": self._events_total,
+            "events": list(self._events),
+        }
