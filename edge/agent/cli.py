@@ -1,0 +1,206 @@
+"""The command `yulink`. Each subcommand's code is imported only when it is called, so `--help` is quick."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from edge.core.errors import ConfigError, YulinkError
+from edge.core.language import say
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_WRONG_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+DEFAULT_DATA_DIR = "yulink-data"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
+    arguments = parser().parse_args(argv)
+    command: Callable[[argparse.Namespace], int] = arguments.command
+    try:
+        return command(arguments)
+    except ConfigError as error:
+        from edge.agent.loader import render_all
+
+        print(render_all(error), file=sys.stderr)
+        return EXIT_WRONG_INPUT
+    except YulinkError as error:
+        print(say("error: {message}", message=error.message), file=sys.stderr)
+        if error.hint:
+            print(say("help: {hint}", hint=error.hint), file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away (`yulink receive | head`): not a failure, and nothing left to flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the whole command line: every command with its options, help and examples."""
+    top = argparse.ArgumentParser(
+        prog="yulink",
+        description=say("Industrial edge gateway: reads machines, keeps everything, delivers it to the brain."),
+    )
+    top.add_argument("--version", action="version", version=f"yulink {version('yulink')}")
+    commands = top.add_subparsers(title=say("commands"), metavar=say("COMMAND"), required=True)
+
+    run = _command(commands, "run", _run, say("run the agent in the foreground"), "yulink run plant.yaml")
+    _config(run)
+    _data_dir(run)
+
+    check = _command(
+        commands,
+        "check",
+        _check,
+        say("check a configuration and show the read plan"),
+        "yulink check plant.yaml --offline",
+    )
+    _config(check)
+    check.add_argument("--offline", action="store_true", help=say("do not connect to the devices"))
+    check.add_argument("--json", action="store_true", help=say("print one JSON object"))
+
+    read = _command(
+        commands,
+        "read",
+        _read,
+        say("read a device once and print its values; nothing is sent"),
+        "yulink read plant.yaml pump-3",
+    )
+    _config(read)
+    read.add_argument("device", metavar="DEVICE", help=say("the device's name"))
+    read.add_argument("tags", metavar="TAG", nargs="*", help=say("only these tags"))
+    read.add_argument("--json", action="store_true", help=say("print one JSON object"))
+
+    demo = _command(
+        commands,
+        "demo",
+        _demo,
+        say("run the whole product on a simulated plant"),
+        "yulink demo --duration 20 --json demo.json",
+    )
+    demo.add_argument("--duration", type=float, metavar="S", help=say("end after S seconds; default: until Ctrl-C"))
+    demo.add_argument("--json", type=Path, metavar="FILE", help=say("write the summary as JSON"))
+    demo.add_argument("--broker", choices=["mosquitto", "nats"], help=say("which broker; default: what is installed"))
+
+    receive = _command(
+        commands,
+        "receive",
+        _receive,
+        say("the brain's end: verify, de-duplicate, store, acknowledge, print"),
+        "yulink receive --mqtt mqtts://broker:8883 --ca ca.pem --identity brain.pem --jsonl",
+    )
+    receive.add_argument("--mqtt", required=True, metavar="URL", help=say("the broker, e.g. mqtts://broker:8883"))
+    receive.add_argument(
+        "--ca", type=Path, metavar="FILE", help=say("the authority that signed the broker's certificate")
+    )
+    receive.add_argument("--identity", type=Path, metavar="FILE", help=say("our certificate and key, PEM"))
+    receive.add_argument("--key", type=Path, metavar="FILE", help=say("the key, when it is not in --identity"))
+    receive.add_argument(
+        "--store",
+        type=Path,
+        default=Path("yulink-received.sqlite3"),
+        metavar="FILE",
+        help=say("where readings are kept"),
+    )
+    receive.add_argument("--jsonl", action="store_true", help=say("print one JSON object a reading"))
+
+    simulate = _command(
+        commands,
+        "simulate",
+        _simulate,
+        say("run simulated devices alone"),
+        "yulink simulate plc --fault 'plc-1:freeze@10s+5s'",
+    )
+    simulate.add_argument("scenario", metavar="SCENARIO", help=say("demo, cnc, plc, meter or vibration"))
+    simulate.add_argument("--duration", type=float, metavar="S", help=say("end after S seconds; default: until Ctrl-C"))
+    simulate.add_argument("--json", action="store_true", help=say("print one JSON object when ready"))
+    simulate.add_argument("--fault", action="append", default=[], metavar="SPEC", help=say("device:fault@start+length"))
+    simulate.add_argument("--seed", type=int, default=1, metavar="N", help=say("another plant for each number"))
+
+    status = _command(
+        commands, "status", _status, say("show what a running agent does"), "yulink status --data-dir /var/lib/yulink"
+    )
+    _data_dir(status)
+    status.add_argument("--json", action="store_true", help=say("print one JSON object"))
+    return top
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    words: str,
+    example: str,
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        name, help=words, description=words, epilog=say("example: {example}", example=example)
+    )
+    command.set_defaults(command=run)
+    return command
+
+
+def _config(command: argparse.ArgumentParser) -> None:
+    command.add_argument("config", type=Path, metavar="CONFIG", help=say("a YAML file, or a folder of them"))
+
+
+def _data_dir(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--data-dir",
+        type=Path,
+        default=Path(os.environ.get("STATE_DIRECTORY", DEFAULT_DATA_DIR)),
+        metavar="DIR",
+        help=say("where the log is kept; default: {default}", default=DEFAULT_DATA_DIR),
+    )
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from edge.agent.run import run
+
+    return run(arguments.config, arguments.data_dir)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from edge.agent.check import run
+
+    return run(arguments.config, offline=arguments.offline, json_output=arguments.json)
+
+
+def _read(arguments: argparse.Namespace) -> int:
+    from edge.agent.read import run
+
+    return run(arguments.config, arguments.device, arguments.tags, json_output=arguments.json)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from edge.agent.demo import run
+
+    return run(arguments.duration, arguments.json, arguments.broker)
+
+
+def _receive(arguments: argparse.Namespace) -> int:
+    from edge.agent.receive import run
+
+    return run(arguments)
+
+
+def _simulate(arguments: argparse.Namespace) -> int:
+    from edge.agent.simulate import run
+
+    return run(arguments)
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from edge.agent.status_command import run
+
+    return run(arguments.data_dir, json_output=arguments.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""`yulink status`: a running agent's state for people."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+from edge.agent.status import ask_status
+from edge.core.language import say
+
+
+def run(data_dir: Path, *, json_output: bool) -> int:
+    """Print the state of the agent on `data_dir` and return the exit code."""
+    status = asyncio.run(ask_status(data_dir))
+    print(json.dumps(status, ensure_ascii=False, indent=2) if json_output else render(status))
+    return 0
+
+
+def render(status: dict[str, Any]) -> str:
+    """Return the state in lines: site, devices with their reason, log, uplink."""
+    lines = [
+        say(
+            "{site}: running for {seconds:.0f} s, {memory:.0f} MB",
+            site=status["site"],
+            seconds=status["uptime_s"],
+            memory=status["rss_mb"]["core"],
+        )
+    ]
+    for device in status["devices"]:
+        reason = f": {device['reason']}" if device["reason"] else ""
+        values = say("{read} values, {bad} bad", read=device["values_read"], bad=device["values_bad"])
+        lines.append(f"  {device['name']:<16} {device['state']:<10} {values}{reason}")
+    kept = status["log"]
+    lines.append(
+        say(
+            "log: {megabytes:.1f} MB on disk, {dropped} rows dropped",
+            megabytes=kept["disk_bytes"] / 1e6,
+            dropped=kept["rows_dropped_total"],
+        )
+    )
+    if kept["last_error"]:
+        lines.append(say("log: {error}", error=kept["last_error"]))
+    if uplink := status["uplink"]:
+        state = say("connected") if uplink["connected"] else say("not connected: {error}", error=uplink["last_error"])
+        waiting = say("{rows} rows wait for the brain's confirmation", rows=status["backlog"]["rows"])
+        lines.append(f"{say('uplink')}: {state}; {waiting}")
+    else:
+        lines.append(say("uplink: none configured"))
+    return "\n".join(lines)
