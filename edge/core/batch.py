@@ -104,8 +104,8 @@ class Batch:
         """The lane, known by the value's dtype."""
         return _LANES[self.value.dtype]
 
-    def take(self, rows: npt.NDArray[Any]) -> "Batch":
-        """Return the rows picked by a boolean mask or an index array."""
+    def take(self, rows: npt.NDArray[Any] | slice) -> "Batch":
+        """Return the rows picked by a boolean mask, an index array or a slice of step 1."""
         return Batch(self.tag[rows], self.ts[rows], self.value[rows], self.quality[rows])
 
     def __len__(self) -> int:

@@ -37,11 +37,10 @@ class Parcel:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What the brain has not confirmed yet. `oldest` is nanoseconds since 1970 UTC, 0 when nothing waits."""
+    """What the brain has not confirmed yet; `parcels_sent` of it the broker has taken."""
 
     rows: int
     stored_bytes: int
-    oldest: int
     parcels_sent: int
 
 

@@ -1,0 +1,232 @@
+"""The log: everything that was read, durable, in order; and the positions of those who consume it."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiosqlite
+
+from buffer import retention
+from buffer.outbox import ParcelOutbox
+from buffer.schema import hold, number, open_reader, open_writer
+from buffer.writer import Entry, Writer, rows_of
+from edge.core.batch import Record
+from edge.core.catalogue import Catalogue, Tag, ValueKind
+from edge.core.clock import Clock
+from edge.core.codec import decode
+from edge.core.errors import CorruptSegment
+
+PRUNE_EVERY_S = 60.0
+READ_ROWS_MAX = 100_000
+EPOCH_BITS = 53  # what a JSON number holds exactly in every language
+
+
+@dataclass(frozen=True, slots=True)
+class LogStatistics:
+    """A snapshot. Totals count since the log was opened; `rows_dropped_total` includes the gaps still on file."""
+
+    rows_put_total: int
+    rows_durable_total: int
+    rows_waiting: int
+    rows_dropped_total: int
+    segments_corrupt_total: int
+    payload_bytes_total: int
+    transactions_total: int
+    commit_ms_last: float
+    disk_bytes: int
+    disk_bytes_max: int
+    position: int
+    writable: bool
+    last_error: str
+
+
+class Log:
+    """An open log. One process, one event loop. Get it from `open_log`."""
+
+    def __init__(
+        self, path: Path, writer: Writer, reader: aiosqlite.Connection, catalogue: Catalogue, clock: Clock, epoch: int
+    ) -> None:
+        self.catalogue = catalogue
+        self.epoch = epoch
+        self._path = path
+        self._writer = writer
+        self._reader = reader
+        self._clock = clock
+        self._outboxes: dict[str, ParcelOutbox] = {}
+        self._limits = retention.Limits(keep_s=0, bytes_max=0)
+        self._corrupt: set[int] = set()
+        self._dropped = 0
+        self._rows_put = 0
+
+    async def put(self, record: Record) -> None:
+        """Take a record in; it is durable within the commit interval. Waits while too many rows wait.
+
+        Cancelled while waiting, the record was not taken. Raises LogError when the log is closed.
+        """
+        if len(record):
+            await self._writer.send(Entry(record))
+            self._rows_put += rows_of(record)
+
+    async def append(self, records: Sequence[Record]) -> None:
+        """Take records in and return when they are durable."""
+        for record in records:
+            await self.put(record)
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Return when everything put before is durable."""
+
+        async def nothing(db: aiosqlite.Connection) -> None:
+            return None
+
+        await self._writer.do(nothing)
+
+    async def read(self, after: int, rows_max: int = READ_ROWS_MAX) -> list[tuple[int, Record]]:
+        """Return records behind the position `after` with their positions, at most `rows_max` rows but at least one.
+
+        A corrupt segment is left out and counted.
+        """
+        async with self._reader.execute(
+            "SELECT position, rows FROM segment WHERE position > ? ORDER BY position LIMIT 1000", (after,)
+        ) as cursor:
+            listed = [(int(position), int(rows)) async for position, rows in cursor]
+        last, rows_total = after, 0
+        for position, rows in listed:
+            if rows_total and rows_total + rows > rows_max:
+                break
+            last, rows_total = position, rows_total + rows
+        return [(position, record) for position, record in await self.records(after + 1, last) if record is not None]
+
+    async def records(self, first: int, last: int) -> list[tuple[int, Record | None]]:
+        """Return what lies at the positions `first` to `last`, None for a corrupt segment."""
+        async with self._reader.execute(
+            "SELECT position, data FROM body WHERE position BETWEEN ? AND ? ORDER BY position", (first, last)
+        ) as cursor:
+            stored = [(int(position), bytes(data)) async for position, data in cursor]
+        found: list[tuple[int, Record | None]] = []
+        for position, data in stored:
+            try:
+                found.append((position, decode(data)))
+            except CorruptSegment:
+                self._corrupt.add(position)
+                found.append((position, None))
+        return found
+
+    def outbox(self, name: str = "brain") -> ParcelOutbox:
+        """Return the outbox of a consumer that `open_log` was told of."""
+        return self._outboxes[name]
+
+    async def prune(self) -> None:
+        """Delete what every consumer has committed and is too old, and keep the byte limit; see `FORMAT.md`."""
+        self._dropped += await retention.enforce(
+            self._writer, self._limits, list(self._outboxes.values()), self._clock.now()
+        )
+
+    def statistics(self) -> LogStatistics:
+        """Return a snapshot."""
+        counters, channel = self._writer.counters, self._writer.channel.statistics()
+        return LogStatistics(
+            rows_put_total=self._rows_put,
+            rows_durable_total=counters.rows_durable,
+            rows_waiting=channel.rows,
+            rows_dropped_total=self._dropped,
+            segments_corrupt_total=len(self._corrupt),
+            payload_bytes_total=counters.payload_bytes,
+            transactions_total=counters.transactions,
+            commit_ms_last=counters.commit_ms,
+            disk_bytes=disk_bytes(self._path),
+            disk_bytes_max=int(self._limits.bytes_max),
+            position=self._writer.position,
+            writable=counters.writable,
+            last_error=counters.last_error,
+        )
+
+
+def disk_bytes(path: Path) -> int:
+    """Return the size of the database with its write-ahead log."""
+    return sum(file.stat().st_size for file in (path, path.with_name(path.name + "-wal")) if file.exists())
+
+
+@asynccontextmanager
+async def open_log(
+    path: Path,
+    clock: Clock,
+    *,
+    consumers: Sequence[str] = ("brain",),
+    commit_interval_s: float = 0.1,
+    commit_rows: int = 512,
+    rows_waiting_max: int = 200_000,
+    keep_s: float = 7 * 86400,
+    bytes_max: float = 4e9,
+) -> AsyncIterator[Log]:
+    """Open the log, creating it where there is none. Leaving the block makes everything put durable.
+
+    Args:
+        consumers: names of those whose confirmation the log waits for; others on file are forgotten.
+        commit_interval_s: a record waits at most this long for its transaction.
+        commit_rows: … or until so many rows are together.
+        rows_waiting_max: rows in memory above which `put` waits.
+        keep_s: how long committed data stays for queries and replays.
+        bytes_max: the database is kept below this.
+
+    Raises:
+        LogError: the file cannot be used, or another process has it.
+    """
+    async with AsyncExitStack() as closing:
+        closing.enter_context(hold(path))
+        db = await closing.enter_async_context(open_writer(path))
+        catalogue = await _load_catalogue(db)
+        position = max(
+            await number(db, "SELECT max(position) FROM segment"),
+            await number(db, "SELECT max(last) FROM parcel"),
+            await number(db, "SELECT max(last) FROM gap"),
+            await number(db, "SELECT max(cut) FROM consumer"),
+        )
+        epoch = await _begin_epoch(db, clock, consumers)
+        reader = await closing.enter_async_context(open_reader(path))
+        writer = Writer(db, catalogue, clock, position, commit_interval_s, commit_rows, rows_waiting_max)
+        log = Log(path, writer, reader, catalogue, clock, epoch)
+        log._limits = retention.Limits(keep_s, bytes_max)
+        log._dropped = await number(db, "SELECT sum(rows) FROM gap")
+        for name in consumers:
+            outbox = await ParcelOutbox.load(name, db, writer, reader, log, clock)
+            writer.on_stored.append(outbox.stored)
+            log._outboxes[name] = outbox
+        writing = asyncio.create_task(writer.run(), name="log writer")
+        pruning = asyncio.create_task(_prune_now_and_then(log, clock), name="log retention")
+        try:
+            yield log
+        finally:
+            pruning.cancel()
+            await asyncio.wait([pruning])
+            writer.close()
+            await writing
+            await db.execute("PRAGMA optimize")
+
+
+async def _prune_now_and_then(log: Log, clock: Clock) -> None:
+    while True:
+        await clock.sleep(PRUNE_EVERY_S)
+        await log.prune()
+
+
+async def _load_catalogue(db: aiosqlite.Connection) -> Catalogue:
+    async with db.execute("SELECT id, device, name, kind, unit FROM tag") as cursor:
+        return Catalogue(
+            [Tag(tag_id, device, name, ValueKind(kind), unit) async for tag_id, device, name, kind, unit in cursor]
+        )
+
+
+async def _begin_epoch(db: aiosqlite.Connection, clock: Clock, consumers: Sequence[str]) -> int:
+    epoch = secrets.randbits(EPOCH_BITS - 1) + 1
+    await db.execute("BEGIN IMMEDIATE")
+    await db.execute("INSERT INTO epoch VALUES (?, ?)", (epoch, clock.now()))
+    await db.executemany("INSERT OR IGNORE INTO consumer VALUES (?, 0)", [(name,) for name in consumers])
+    marks = ",".join("?" * len(consumers))
+    await db.execute(f"DELETE FROM consumer WHERE name NOT IN ({marks})", tuple(consumers))
+    await db.execute(f"DELETE FROM parcel WHERE consumer NOT IN ({marks})", tuple(consumers))
+    await db.execute("COMMIT")
+    return epoch

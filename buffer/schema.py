@@ -1,0 +1,135 @@
+"""The database's tables, and opening it the one way `FORMAT.md` allows."""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import aiosqlite
+
+from edge.core.errors import LogError
+from edge.core.language import say
+
+APPLICATION_ID = 0x59554C4B
+VERSION = 1
+
+_TABLES = """
+CREATE TABLE tag (id INTEGER PRIMARY KEY, device TEXT NOT NULL, name TEXT NOT NULL, kind TEXT NOT NULL,
+    unit TEXT NOT NULL);
+CREATE TABLE segment (position INTEGER PRIMARY KEY, kind INTEGER NOT NULL, rows INTEGER NOT NULL,
+    bytes INTEGER NOT NULL, ts_min INTEGER NOT NULL, ts_max INTEGER NOT NULL, stored INTEGER NOT NULL);
+CREATE TABLE body (position INTEGER PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE consumer (name TEXT PRIMARY KEY, cut INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE epoch (epoch INTEGER PRIMARY KEY, started INTEGER NOT NULL);
+CREATE TABLE parcel (consumer TEXT NOT NULL, epoch INTEGER NOT NULL, seq INTEGER NOT NULL, first INTEGER NOT NULL,
+    last INTEGER NOT NULL, rows INTEGER NOT NULL, bytes INTEGER NOT NULL, state INTEGER NOT NULL,
+    historical INTEGER NOT NULL, PRIMARY KEY (consumer, epoch, seq)) WITHOUT ROWID;
+CREATE INDEX parcel_waiting ON parcel (consumer, first) WHERE state < 2;
+CREATE INDEX parcel_last ON parcel (last);
+CREATE TABLE gap (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, rows INTEGER NOT NULL, ts_min INTEGER NOT NULL,
+    ts_max INTEGER NOT NULL, reason TEXT NOT NULL);
+"""
+
+
+@asynccontextmanager
+async def open_writer(path: Path) -> AsyncIterator[aiosqlite.Connection]:
+    """Open the one connection that writes and checkpoints, creating the tables in a new file.
+
+    Raises:
+        LogError: not a log, a later version, or not accessible. Nothing is deleted.
+    """
+    try:
+        db = await aiosqlite.connect(path, isolation_level=None)
+    except sqlite3.OperationalError as error:
+        raise _unusable(path, error) from error
+    try:
+        try:
+            await db.execute("PRAGMA auto_vacuum=INCREMENTAL")
+            await db.execute("PRAGMA journal_mode=WAL")
+            await db.execute("PRAGMA synchronous=FULL")
+            await db.execute("PRAGMA wal_autocheckpoint=2000")
+            await db.execute("PRAGMA journal_size_limit=67108864")
+            await _prepare(db, path)
+        except sqlite3.DatabaseError as error:
+            raise _unusable(path, error) from error
+        yield db
+    finally:
+        await db.close()
+
+
+async def _prepare(db: aiosqlite.Connection, path: Path) -> None:
+    application = await number(db, "PRAGMA application_id")
+    version = await number(db, "PRAGMA user_version")
+    tables = await number(db, "SELECT count(*) FROM sqlite_master")
+    if not tables and not application:
+        await db.executescript(
+            f"BEGIN; {_TABLES} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION}; COMMIT;"
+        )
+    elif application != APPLICATION_ID:
+        raise LogError(
+            say("{path} is a database, but not a Yulink log", path=path), hint=say("name another --data-dir")
+        )
+    elif version > VERSION:
+        raise LogError(
+            say(
+                "{path} was written by a later version of Yulink (format {version}, this one reads {known})",
+                path=path,
+                version=version,
+                known=VERSION,
+            ),
+            hint=say("install the later version again, or name another --data-dir"),
+        )
+
+
+def _unusable(path: Path, error: sqlite3.Error) -> LogError:
+    return LogError(
+        say("the log {path} cannot be opened: {error}", path=path, error=error),
+        hint=say("check the folder's permissions and free space; move a damaged file aside, do not delete it"),
+    )
+
+
+@asynccontextmanager
+async def open_reader(path: Path) -> AsyncIterator[aiosqlite.Connection]:
+    """Open a connection that can neither write nor checkpoint."""
+    db = await aiosqlite.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    try:
+        yield db
+    finally:
+        await db.close()
+
+
+async def number(db: aiosqlite.Connection, query: str, parameters: tuple[object, ...] = ()) -> int:
+    """Return the first column of the first row as int, 0 when there is none."""
+    async with db.execute(query, parameters) as cursor:
+        row = await cursor.fetchone()
+    return int(row[0] or 0) if row else 0
+
+
+@contextmanager
+def hold(path: Path) -> Iterator[None]:
+    """Hold the log for this process alone.
+
+    Raises:
+        LogError: another process has it; the message names it.
+    """
+    lock = path.with_name(path.name + ".lock")
+    try:
+        file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise LogError(say("the log's lock {path} cannot be made: {error}", path=lock, error=error)) from error
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(file, 20, 0).decode("ascii", "replace").strip() or "?"
+            raise LogError(
+                say("the log {path} is in use by process {pid}", path=path, pid=holder),
+                hint=say("stop that process, or give this one another --data-dir"),
+            ) from error
+        os.ftruncate(file, 0)
+        os.pwrite(file, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(file)

@@ -1,0 +1,251 @@
+"""The one writer: collects what comes in 100 ms or 512 rows and commits it in one transaction."""
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import aiosqlite
+
+from edge.core.batch import Batch, Event, Lane, Record, Waveform
+from edge.core.catalogue import Catalogue
+from edge.core.channel import Channel
+from edge.core.clock import Clock
+from edge.core.codec import encode
+from edge.core.errors import Closed, LogError
+from edge.core.language import say
+
+SEGMENT_ROWS_MAX = 20_000
+GROUP_ROWS_MAX = 100_000
+RETRY_FIRST_S = 0.2
+RETRY_MAX_S = 10.0
+CLOSING_RETRIES_MAX = 5
+
+log = logging.getLogger("yulink.log")
+
+Step: TypeAlias = Callable[[aiosqlite.Connection], Awaitable[Any]]
+"""Statements inside the writer's transaction. May run again after a failure, so it must not change memory."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """What waits for the writer: a record or a step, and who wants to know when it is durable."""
+
+    record: Record | None = None
+    step: Step | None = None
+    done: "asyncio.Future[Any] | None" = None
+
+    def __len__(self) -> int:
+        return len(self.record) if self.record is not None else 1
+
+    @property
+    def urgent(self) -> bool:
+        """Events and awaited changes do not wait for company."""
+        return self.step is not None or isinstance(self.record, Event)
+
+
+@dataclass(slots=True)
+class WriterCounters:
+    """What the writer has done since it was opened."""
+
+    rows_durable: int = 0
+    payload_bytes: int = 0
+    transactions: int = 0
+    commit_ms: float = 0.0
+    last_error: str = ""
+    writable: bool = True
+
+
+class Writer:
+    """Owns the writing connection. `run` is its one task; `close` lets it finish what waits."""
+
+    def __init__(
+        self,
+        db: aiosqlite.Connection,
+        catalogue: Catalogue,
+        clock: Clock,
+        position: int,
+        commit_interval_s: float,
+        commit_rows: int,
+        rows_waiting_max: int,
+    ) -> None:
+        self._db = db
+        self._catalogue = catalogue
+        self._clock = clock
+        self._commit_interval_s = commit_interval_s
+        self._commit_rows = commit_rows
+        self._tags_saved = self._tags_sent = catalogue.last_id
+        self._closing = False
+        self.position = position
+        self.channel: Channel[Entry] = Channel(rows_waiting_max)
+        self.counters = WriterCounters()
+        self.changed = asyncio.Event()
+        """Set when there may be something new to send; whoever waits for that clears it."""
+        self.on_stored: list[Callable[[int, int], None]] = []
+        """Called after each transaction with the rows and bytes it stored."""
+
+    async def send(self, entry: Entry) -> None:
+        """Hand an entry in, waiting while too many rows wait.
+
+        Raises:
+            LogError: the log is closed.
+        """
+        try:
+            await self.channel.send(entry)
+        except Closed as error:
+            raise LogError(say("the log is closed")) from error
+
+    async def do(self, step: Step) -> Any:
+        """Run a step in a transaction and return its result once that is durable."""
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        await self.send(Entry(step=step, done=done))
+        return await done
+
+    def close(self) -> None:
+        """Take nothing more in; `run` returns when what waits is durable."""
+        self._closing = True
+        self.channel.close()
+
+    async def run(self) -> None:
+        """Commit group after group until closed.
+
+        Raises:
+            LogError: while closing, the disk still refused after several tries; rows in memory are lost.
+        """
+        while True:
+            try:
+                group = await self._collect()
+            except Closed:
+                return
+            results = await self._commit(group)
+            self.changed.set()
+            for entry, result in zip(group, results, strict=True):
+                if entry.done is not None and not entry.done.done():
+                    entry.done.set_result(result)
+
+    async def _collect(self) -> list[Entry]:
+        group = [await self.channel.receive()]
+        rows = len(group[0])
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self._commit_interval_s
+        urgent = group[0].urgent
+        while rows < GROUP_ROWS_MAX:
+            entry = self.channel.receive_nowait()
+            if entry is None:
+                if urgent or rows >= self._commit_rows:
+                    break
+                try:
+                    async with asyncio.timeout_at(due):
+                        entry = await self.channel.receive()
+                except (TimeoutError, Closed):
+                    break
+            group.append(entry)
+            rows += len(entry)
+            urgent = urgent or entry.urgent
+        return group
+
+    async def _commit(self, group: Sequence[Entry]) -> list[Any]:
+        records = join([entry.record for entry in group if entry.record is not None])
+        bodies = [encode(record) for record in records]
+        wait_s, tries = RETRY_FIRST_S, 0
+        while True:
+            began = self._clock.monotonic()
+            try:
+                results = await self._transaction(group, records, bodies)
+            except sqlite3.Error as error:
+                tries += 1
+                await self._failed(error, tries)
+                await asyncio.sleep(wait_s)
+                wait_s = RETRY_FIRST_S if self._closing else min(wait_s * 2, RETRY_MAX_S)
+                continue
+            if not self.counters.writable:
+                log.warning(say("the log can be written again"))
+            self.counters.writable = True
+            self.counters.last_error = ""
+            self.counters.transactions += 1
+            self._count(sum(map(rows_of, records)), sum(map(len, bodies)))
+            self.counters.commit_ms = (self._clock.monotonic() - began) * 1e3
+            self.position += len(records)
+            self._tags_saved = max(self._tags_saved, self._tags_sent)
+            return results
+
+    def _count(self, rows: int, stored_bytes: int) -> None:
+        self.counters.rows_durable += rows
+        self.counters.payload_bytes += stored_bytes
+        for tell in self.on_stored:
+            tell(rows, stored_bytes)
+
+    async def _failed(self, error: sqlite3.Error, tries: int) -> None:
+        self.counters.last_error = str(error)
+        if self.counters.writable:
+            self.counters.writable = False
+            log.error(say("the log cannot be written: {error}; devices are held back until it can", error=error))
+        if self._db.in_transaction:
+            try:
+                await self._db.rollback()
+            except sqlite3.Error as second:
+                log.error(say("the log cannot be rolled back: {error}", error=second))
+        if self._closing and tries >= CLOSING_RETRIES_MAX:
+            rows = self.channel.statistics().rows
+            raise LogError(
+                say("stopping while the log cannot be written: {rows} waiting rows are lost", rows=rows),
+                hint=say("free space on the disk"),
+            ) from error
+
+    async def _transaction(
+        self, group: Sequence[Entry], records: Sequence[Record], bodies: Sequence[bytes]
+    ) -> list[Any]:
+        db, now = self._db, self._clock.now()
+        await db.execute("BEGIN IMMEDIATE")
+        if records:
+            self._tags_sent = self._catalogue.last_id
+            if tags := self._catalogue.since(self._tags_saved):
+                await db.executemany(
+                    "INSERT INTO tag VALUES (?, ?, ?, ?, ?)",
+                    [(tag.id, tag.device, tag.name, str(tag.kind), tag.unit) for tag in tags],
+                )
+            first = self.position + 1
+            await db.executemany(
+                "INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (first + n, body[3], rows_of(record), len(body), *_times(record), now)
+                    for n, (record, body) in enumerate(zip(records, bodies, strict=True))
+                ],
+            )
+            await db.executemany("INSERT INTO body VALUES (?, ?)", list(enumerate(bodies, first)))
+        results = [await entry.step(db) if entry.step else None for entry in group]
+        await db.execute("COMMIT")
+        return results
+
+
+def join(records: Sequence[Record]) -> list[Record]:
+    """Join the batches of each lane, in order, into as few segments as the row limit allows."""
+    joined: list[Record] = []
+    for lane in Lane:
+        batches = [record for record in records if isinstance(record, Batch) and record.lane is lane]
+        if rows := sum(map(len, batches)):
+            whole = Batch.concat(batches)
+            joined += [
+                whole if rows <= SEGMENT_ROWS_MAX else whole.take(slice(start, start + SEGMENT_ROWS_MAX))
+                for start in range(0, rows, SEGMENT_ROWS_MAX)
+            ]
+    joined += [record for record in records if not isinstance(record, Batch)]
+    return joined
+
+
+def rows_of(record: Record) -> int:
+    """Return how many readings a record is: a batch's rows; one for a waveform or an event."""
+    return len(record) if isinstance(record, Batch) else 1
+
+
+def _times(record: Record) -> tuple[int, int]:
+    match record:
+        case Batch():
+            return int(record.ts.min()), int(record.ts.max())
+        case Waveform():
+            length_s = len(record) / record.rate_hz if record.rate_hz > 0 else 0.0
+            return record.ts, record.ts + round(length_s * 1e9)
+        case Event():
+            return record.ts, record.ts
