@@ -15,6 +15,7 @@ from pydantic import Field
 from edge.core.batch import Batch, Waveform
 from edge.core.catalogue import Catalogue
 from edge.core.clock import Clock
+from edge.core.errors import Problem
 from edge.core.section import Duration, Section
 
 
@@ -54,6 +55,10 @@ class DriverSection(Section):
         in every text; Modbus advances the address instead.
         """
         return {key: value.replace("{}", word) if isinstance(value, str) else value for key, value in tag.items()}
+
+    def problems(self) -> Sequence[Problem]:
+        """Return what is wrong between several settings, at paths relative to this section."""
+        return ()
 
 
 @dataclass(frozen=True, slots=True)
