@@ -194,17 +194,22 @@ class ParcelOutbox:
         """Record the brain's acknowledgement and put what it misses back to new."""
         known = [seq for known_epoch, seq in self._waiting if known_epoch == epoch and seq <= through]
         lost = [seq for seq in known if any(first <= seq <= last for first, last in missing)]
-        done = sorted(set(known) - set(lost))
+        done = await self.confirm(epoch, sorted(set(known) - set(lost)))
+        # A parcel not yet given out in this run is on its way already.
+        resend = [seq for seq in lost if self._waiting[epoch, seq] not in self._new]
+        if resend:
+            await self.again(epoch, resend)
+        return done
+
+    async def confirm(self, epoch: int, seqs: Sequence[int]) -> int:
+        """Record delivery of exactly these parcels and return how many were still open."""
+        done = [seq for seq in seqs if (epoch, seq) in self._waiting]
         if done:
             await self._set(State.COMMITTED, epoch, done)
         for seq in done:
             parcel = self._waiting.pop((epoch, seq))
             if parcel in self._new:
                 self._new.remove(parcel)
-        # A parcel not yet given out in this run is on its way already.
-        resend = [seq for seq in lost if self._waiting[epoch, seq] not in self._new]
-        if resend:
-            await self.again(epoch, resend)
         return len(done)
 
     async def _set(self, state: State, epoch: int, seqs: Sequence[int]) -> None:

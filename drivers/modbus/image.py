@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -219,7 +220,8 @@ class Image:
         """A bad row has no value: NaN, 0 or the empty text stands in its place."""
         bad = (quality & np.uint32(0x80000000)) != 0
         if bad.any():
-            values[bad] = {Lane.FLOAT: np.nan, Lane.INT: 0, Lane.TEXT: ""}[lane]
+            nothing: Any = {Lane.FLOAT: np.nan, Lane.INT: 0, Lane.TEXT: ""}[lane]
+            values[bad] = nothing
 
     def _read_waveforms(self, ts: int, statuses: Sequence[int]) -> Iterable[Waveform]:
         for tag_id, tag, homes, places in self._waveforms:

@@ -72,6 +72,9 @@ class Outbox(Protocol):
         Returns the number of parcels committed by this call.
         """
 
+    async def confirm(self, epoch: int, seqs: Sequence[int]) -> int:
+        """Record delivery of exactly these parcels; for consumers that count the broker's word as delivery."""
+
     async def again(self, epoch: int, seqs: Sequence[int]) -> None:
         """Put parcels back to new: the connection was lost, or no acknowledgement came in time."""
 

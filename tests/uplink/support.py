@@ -1,0 +1,76 @@
+"""A plant's side (log and pump) and a brain's side (receiver) around a real broker."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from buffer.log import Log, open_log
+from edge.core.clock import SystemClock
+from simulators.broker import Broker
+from simulators.pki import Pki
+from tests.buffer.support import numbered
+from uplink.pump import Pump
+from uplink.receiver.service import Receiver
+from uplink.section import UplinkSection
+from uplink.session import Access
+
+CLOCK = SystemClock()
+SITE = "chongqing/plant-1"
+
+
+@asynccontextmanager
+async def background(*runs: Callable[[], Any]) -> AsyncIterator[None]:
+    """Run coroutines while the block runs; a failure in one of them fails the test."""
+    tasks = [asyncio.create_task(run()) for run in runs]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(result, Exception):
+                raise result
+
+
+@asynccontextmanager
+async def open_plant(folder: Path, **settings: Any) -> AsyncIterator[tuple[Log, Pump]]:
+    """A log with a tag `plc-1.count` and a pump that is not running yet."""
+    section = UplinkSection.model_validate({"latency": "50ms", **settings})
+    async with open_log(folder / "log.sqlite3", CLOCK, commit_interval_s=0.01) as log:
+        from edge.core.catalogue import ValueKind
+
+        log.catalogue.intern("plc-1", "count", ValueKind.INT64, "pcs")
+        yield log, Pump(section, SITE, log.outbox(), CLOCK)
+
+
+def uplink_to(broker: Broker, pki: Pki, **settings: Any) -> dict[str, Any]:
+    return {"mqtt": broker.url, "identity": str(pki.issue("gateway")), "ca": str(pki.ca), **settings}
+
+
+def brain(broker: Broker, pki: Pki, folder: Path, **settings: Any) -> Receiver:
+    access = Access(
+        broker.url, pki.ca, pki.issue("brain"), client_id="brain", clean_start=False, manual_ack=True, **settings
+    )
+    return Receiver(access, folder / "brain.sqlite3", CLOCK)
+
+
+def received(folder: Path) -> list[int]:
+    """Every value in the brain's store, sorted; repeats would show."""
+    path = folder / "brain.sqlite3"
+    if not path.exists():
+        return []
+    db = sqlite3.connect(path)
+    try:
+        return [value for (value,) in db.execute("SELECT value FROM reading ORDER BY value")]
+    except sqlite3.OperationalError:
+        return []
+    finally:
+        db.close()
+
+
+async def feed(log: Log, rows: int, first: int = 0, step: int = 50) -> None:
+    for start in range(first, first + rows, step):
+        await log.append([numbered(start, min(step, first + rows - start))])

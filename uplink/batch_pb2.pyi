@@ -1,0 +1,129 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    KIND_UNSPECIFIED: _ClassVar[Kind]
+    BOOL: _ClassVar[Kind]
+    INT64: _ClassVar[Kind]
+    UINT64: _ClassVar[Kind]
+    FLOAT64: _ClassVar[Kind]
+    TEXT: _ClassVar[Kind]
+    WAVEFORM: _ClassVar[Kind]
+KIND_UNSPECIFIED: Kind
+BOOL: Kind
+INT64: Kind
+UINT64: Kind
+FLOAT64: Kind
+TEXT: Kind
+WAVEFORM: Kind
+
+class Batch(_message.Message):
+    __slots__ = ("gateway", "epoch", "seq", "historical", "series", "waveforms", "events", "gaps")
+    GATEWAY_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    HISTORICAL_FIELD_NUMBER: _ClassVar[int]
+    SERIES_FIELD_NUMBER: _ClassVar[int]
+    WAVEFORMS_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    GAPS_FIELD_NUMBER: _ClassVar[int]
+    gateway: str
+    epoch: int
+    seq: int
+    historical: bool
+    series: _containers.RepeatedCompositeFieldContainer[Series]
+    waveforms: _containers.RepeatedCompositeFieldContainer[Waveform]
+    events: _containers.RepeatedCompositeFieldContainer[Event]
+    gaps: _containers.RepeatedCompositeFieldContainer[Gap]
+    def __init__(self, gateway: _Optional[str] = ..., epoch: _Optional[int] = ..., seq: _Optional[int] = ..., historical: _Optional[bool] = ..., series: _Optional[_Iterable[_Union[Series, _Mapping]]] = ..., waveforms: _Optional[_Iterable[_Union[Waveform, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., gaps: _Optional[_Iterable[_Union[Gap, _Mapping]]] = ...) -> None: ...
+
+class Tag(_message.Message):
+    __slots__ = ("id", "device", "name", "kind", "unit")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    device: str
+    name: str
+    kind: Kind
+    unit: str
+    def __init__(self, id: _Optional[int] = ..., device: _Optional[str] = ..., name: _Optional[str] = ..., kind: _Optional[_Union[Kind, str]] = ..., unit: _Optional[str] = ...) -> None: ...
+
+class Series(_message.Message):
+    __slots__ = ("tag", "ts_delta", "floats", "integers", "texts", "quality")
+    TAG_FIELD_NUMBER: _ClassVar[int]
+    TS_DELTA_FIELD_NUMBER: _ClassVar[int]
+    FLOATS_FIELD_NUMBER: _ClassVar[int]
+    INTEGERS_FIELD_NUMBER: _ClassVar[int]
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
+    QUALITY_FIELD_NUMBER: _ClassVar[int]
+    tag: Tag
+    ts_delta: _containers.RepeatedScalarFieldContainer[int]
+    floats: _containers.RepeatedScalarFieldContainer[float]
+    integers: _containers.RepeatedScalarFieldContainer[int]
+    texts: _containers.RepeatedScalarFieldContainer[str]
+    quality: _containers.RepeatedCompositeFieldContainer[QualityRun]
+    def __init__(self, tag: _Optional[_Union[Tag, _Mapping]] = ..., ts_delta: _Optional[_Iterable[int]] = ..., floats: _Optional[_Iterable[float]] = ..., integers: _Optional[_Iterable[int]] = ..., texts: _Optional[_Iterable[str]] = ..., quality: _Optional[_Iterable[_Union[QualityRun, _Mapping]]] = ...) -> None: ...
+
+class QualityRun(_message.Message):
+    __slots__ = ("code", "count")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    code: int
+    count: int
+    def __init__(self, code: _Optional[int] = ..., count: _Optional[int] = ...) -> None: ...
+
+class Waveform(_message.Message):
+    __slots__ = ("tag", "ts", "rate_hz", "full_scale", "quality", "int16_samples", "float32_samples")
+    TAG_FIELD_NUMBER: _ClassVar[int]
+    TS_FIELD_NUMBER: _ClassVar[int]
+    RATE_HZ_FIELD_NUMBER: _ClassVar[int]
+    FULL_SCALE_FIELD_NUMBER: _ClassVar[int]
+    QUALITY_FIELD_NUMBER: _ClassVar[int]
+    INT16_SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    FLOAT32_SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    tag: Tag
+    ts: int
+    rate_hz: float
+    full_scale: float
+    quality: int
+    int16_samples: bytes
+    float32_samples: bytes
+    def __init__(self, tag: _Optional[_Union[Tag, _Mapping]] = ..., ts: _Optional[int] = ..., rate_hz: _Optional[float] = ..., full_scale: _Optional[float] = ..., quality: _Optional[int] = ..., int16_samples: _Optional[bytes] = ..., float32_samples: _Optional[bytes] = ...) -> None: ...
+
+class Event(_message.Message):
+    __slots__ = ("ts", "source", "kind", "severity", "message", "facts_json")
+    TS_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    SEVERITY_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    FACTS_JSON_FIELD_NUMBER: _ClassVar[int]
+    ts: int
+    source: str
+    kind: str
+    severity: int
+    message: str
+    facts_json: str
+    def __init__(self, ts: _Optional[int] = ..., source: _Optional[str] = ..., kind: _Optional[str] = ..., severity: _Optional[int] = ..., message: _Optional[str] = ..., facts_json: _Optional[str] = ...) -> None: ...
+
+class Gap(_message.Message):
+    __slots__ = ("rows", "ts_min", "ts_max", "reason")
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    TS_MIN_FIELD_NUMBER: _ClassVar[int]
+    TS_MAX_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    rows: int
+    ts_min: int
+    ts_max: int
+    reason: str
+    def __init__(self, rows: _Optional[int] = ..., ts_min: _Optional[int] = ..., ts_max: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,306 @@
+"""Moves parcels from the log to the brain: new → sent (PUBACK) → committed (the brain's own acknowledgement)."""
+
+import asyncio
+import json
+import logging
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge.core.batch import Batch
+from edge.core.clock import Clock
+from edge.core.delivery import Outbox, Parcel
+from edge.core.errors import Disconnected
+from edge.core.language import say
+from uplink.encode import encode
+from uplink.section import UplinkSection
+from uplink.session import NO_MATCHING_SUBSCRIBERS, Access, Facts, MqttSession, Version, open_session
+
+PARCEL_ROWS_MAX = 5000
+UNCONFIRMED_MAX = 256
+ACK_TIMEOUT_S = 10.0
+PUBACK_TIMEOUT_S = 15.0
+REFUSED_RETRY_S = 30.0
+BACKOFF_FIRST_S = 0.5
+BACKOFF_MAX_S = 30.0
+
+log = logging.getLogger("yulink.uplink")
+
+
+@dataclass(frozen=True, slots=True)
+class PumpStatistics:
+    """A snapshot; totals since the start."""
+
+    connected: bool
+    protocol: str
+    tls: str
+    cipher: str
+    messages_total: int
+    bytes_total: int
+    wire_bytes_total: int
+    parcels_committed_total: int
+    resends_total: int
+    refused_total: int
+    reconnects_total: int
+    last_ack: int
+    last_error: str
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A parcel on its way: until `deadline` (monotonic) its next acknowledgement must come."""
+
+    epoch: int
+    seq: int
+    rows: int
+    deadline: float
+    puback: "asyncio.Future[int] | None"
+
+
+class Pump:
+    """One brain's uplink. `run` is its one task; it alone uses the outbox."""
+
+    def __init__(self, section: UplinkSection, site: str, outbox: Outbox, clock: Clock, folder: Path = Path()) -> None:
+        self._section = section
+        self._site = site
+        self._outbox = outbox
+        self._clock = clock
+        self._access = Access(
+            url=section.mqtt,
+            ca=folder / section.ca if section.ca else None,
+            identity=folder / section.identity if section.identity else None,
+            client_id=f"yulink-{site.replace('/', '-')}",
+        )
+        self._versions: tuple[Version, ...] = ("5", "3.1.1") if section.protocol == "auto" else (section.protocol,)
+        self._flights: dict[tuple[int, int], _Flight] = {}
+        self._wake = asyncio.Event()
+        self._progress = asyncio.Event()
+        self._acks: list[tuple[int, int, list[tuple[int, int]]]] = []
+        self._draining = False
+        self._session: MqttSession | None = None
+        self._facts: Facts | None = None
+        self._cut_at = 0.0
+        self._jitter = random.Random()
+        self._messages = self._bytes = self._wire_bytes_before = self._committed = 0
+        self._resends = self._refused = self._connects = self._last_ack = 0
+        self._last_error = ""
+        self._refusal_logged: set[int] = set()
+
+    async def run(self) -> None:
+        """Deliver until cancelled, reconnecting with exponential back-off and full jitter.
+
+        Cancelling closes the connection; what is unconfirmed stays in the log.
+        """
+        failures = 0
+        while True:
+            connects = self._connects
+            try:
+                async with open_session(self._access, self._versions) as (session, facts):
+                    await self._serve(session, facts)
+            except Disconnected as error:
+                if str(error) != self._last_error:
+                    log.warning(say("uplink: {error}", error=error))
+                self._last_error = str(error)
+            await self._put_back()
+            failures = 0 if self._connects > connects else failures + 1
+            ceiling = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(failures, 10))
+            await self._clock.sleep(self._jitter.uniform(0.05, ceiling))
+
+    async def _serve(self, session: MqttSession, facts: Facts) -> None:
+        if self._section.confirm == "brain":
+            await session.subscribe(f"v1/{self._site}/ack")
+        self._session, self._facts, self._last_error = session, facts, ""
+        self._connects += 1
+        log.info(
+            say(
+                "uplink: connected to {url} ({protocol}, {tls})",
+                url=self._section.mqtt,
+                protocol=facts.protocol,
+                tls=facts.tls,
+            )
+        )
+        window = min(self._section.window, facts.receive_max)
+        session.lost.add_done_callback(lambda _: self._wake.set())
+        reading = asyncio.create_task(self._read_acks(session), name="uplink acknowledgements")
+        waiting = asyncio.create_task(self._outbox.wait(), name="uplink waits for the log")
+        try:
+            while not session.lost.done():
+                self._wake.clear()
+                await self._settle()
+                if waiting.done() and self._room(window) and self._due():
+                    await self._send(session, facts, window)
+                    waiting = asyncio.create_task(self._outbox.wait(), name="uplink waits for the log")
+                await self._pause(waiting, self._room(window))
+            raise Disconnected(say("the connection was lost: {reason}", reason=session.lost.result()))
+        finally:
+            self._wire_bytes_before += session.wire_bytes()
+            self._session = None
+            for task in (reading, waiting):
+                task.cancel()
+            await asyncio.wait([reading, waiting])
+            if reading.done() and not reading.cancelled() and (error := reading.exception()):
+                raise error
+
+    async def _read_acks(self, session: MqttSession) -> None:
+        """Queue the brain's acknowledgements for the loop; a malformed one is ignored and said once."""
+        while True:
+            message = await session.received.get()
+            try:
+                ack = json.loads(message.payload)
+                epoch, through = int(ack["epoch"]), int(ack["committed_through"])
+                missing = [(int(first), int(last)) for first, last in ack.get("missing", [])]
+            except (ValueError, KeyError, TypeError):
+                log.warning(say("uplink: an acknowledgement that cannot be read was ignored"))
+                continue
+            self._acks.append((epoch, through, missing))
+            self._wake.set()
+
+    async def _settle(self) -> None:
+        """Take in everything that was acknowledged, and put back what was not in time."""
+        while self._acks:
+            await self._acknowledged(*self._acks.pop(0))
+        now = self._clock.monotonic()
+        done = [flight for flight in self._flights.values() if flight.puback is not None and flight.puback.done()]
+        taken: dict[int, list[int]] = {}
+        confirmed: dict[int, list[int]] = {}
+        for flight in done:
+            assert flight.puback is not None
+            reason = 0x80 if flight.puback.cancelled() else flight.puback.result()
+            flight.puback = None
+            if reason < 0x80:
+                taken.setdefault(flight.epoch, []).append(flight.seq)
+                flight.deadline = now + ACK_TIMEOUT_S
+            else:
+                self._refuse(flight, reason, now)
+            if reason == NO_MATCHING_SUBSCRIBERS:
+                self._last_error = say("nobody is subscribed to our messages")
+            elif reason == 0 and self._section.confirm == "broker":
+                confirmed.setdefault(flight.epoch, []).append(flight.seq)
+                del self._flights[flight.epoch, flight.seq]
+        for epoch, seqs in taken.items():
+            await self._outbox.sent(epoch, seqs)
+        for epoch, seqs in confirmed.items():
+            self._confirmed(await self._outbox.confirm(epoch, seqs))
+        late = [flight for flight in self._flights.values() if flight.deadline <= now]
+        if any(flight.puback is not None for flight in late):
+            raise Disconnected(
+                say("the broker does not acknowledge"), say("is the link dead or the broker overloaded?")
+            )
+        self._resends += len(late)
+        await self._again(late)
+
+    def _refuse(self, flight: _Flight, reason: int, now: float) -> None:
+        self._refused += 1
+        flight.deadline = now + REFUSED_RETRY_S
+        self._last_error = say("the broker refuses messages with reason 0x{reason:02X}", reason=reason)
+        if reason not in self._refusal_logged:
+            self._refusal_logged.add(reason)
+            log.error(say("uplink: {error}; the data is kept and tried again", error=self._last_error))
+
+    async def _acknowledged(self, epoch: int, through: int, missing: list[tuple[int, int]]) -> None:
+        self._confirmed(await self._outbox.committed(epoch, through, missing))
+        for identity in [identity for identity in self._flights if identity[0] == epoch and identity[1] <= through]:
+            del self._flights[identity]
+
+    def _confirmed(self, parcels: int) -> None:
+        self._last_ack = self._clock.now()
+        self._committed += parcels
+        self._progress.set()
+
+    async def _again(self, flights: Iterable[_Flight]) -> None:
+        by_epoch: dict[int, list[int]] = {}
+        for flight in list(flights):
+            by_epoch.setdefault(flight.epoch, []).append(flight.seq)
+            self._flights.pop((flight.epoch, flight.seq), None)
+        for epoch, seqs in by_epoch.items():
+            await self._outbox.again(epoch, seqs)
+
+    async def _put_back(self) -> None:
+        await self._again(self._flights.values())
+        self._acks.clear()
+
+    async def _send(self, session: MqttSession, facts: Facts, window: int) -> None:
+        self._cut_at = self._clock.monotonic()
+        while self._room(window) and not session.lost.done():
+            parcel = await self._outbox.next(PARCEL_ROWS_MAX)
+            if parcel is None:
+                return
+            payload = encode(parcel, self._outbox.catalogue, self._site)
+            flight = _Flight(parcel.epoch, parcel.seq, _rows(parcel), self._clock.monotonic() + PUBACK_TIMEOUT_S, None)
+            self._flights[parcel.epoch, parcel.seq] = flight
+            if len(payload) + 100 > facts.packet_bytes_max:
+                self._refuse(flight, 0x95, self._clock.monotonic())
+                continue
+            flight.puback = session.publish(f"v1/{self._site}/data/telemetry", payload)
+            flight.puback.add_done_callback(lambda _: self._wake.set())
+            self._messages += 1
+            self._bytes += len(payload)
+            await self._settle()
+
+    def _room(self, window: int) -> bool:
+        unacknowledged = sum(flight.puback is not None for flight in self._flights.values())
+        return unacknowledged < window and len(self._flights) < UNCONFIRMED_MAX
+
+    def _due(self) -> bool:
+        """Tell whether what waits should go now: the latency is over, a whole parcel waits, or we are stopping."""
+        return self._draining or self._much_waits() or self._clock.monotonic() >= self._cut_at + self._section.latency
+
+    async def _pause(self, waiting: "asyncio.Task[None]", room: bool) -> None:
+        """Sleep until something was acknowledged or lost, a deadline passes, or there is something to send."""
+        now = self._clock.monotonic()
+        until = min((flight.deadline for flight in self._flights.values()), default=now + 60)
+        waking = asyncio.create_task(self._wake.wait())
+        awaited: set[asyncio.Task[Any]] = {waking}
+        if not waiting.done():
+            awaited.add(waiting)
+        elif room:
+            until = now if self._due() else min(until, self._cut_at + self._section.latency)
+        try:
+            await asyncio.wait(awaited, timeout=max(until - now, 0), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waking.cancel()
+            await asyncio.wait([waking])
+
+    def _much_waits(self) -> bool:
+        sent = sum(flight.rows for flight in self._flights.values())
+        return self._outbox.backlog().rows - sent >= PARCEL_ROWS_MAX
+
+    async def drain(self, deadline_s: float) -> None:
+        """Send what is left without waiting for company; return when all is confirmed or the time is up."""
+        self._draining = True
+        self._wake.set()
+        if self._session is None:
+            return
+        try:
+            async with asyncio.timeout(deadline_s):
+                while self._outbox.backlog().rows:
+                    self._progress.clear()
+                    await self._progress.wait()
+        except TimeoutError:
+            return
+
+    def statistics(self) -> PumpStatistics:
+        """Return a snapshot."""
+        facts = self._facts
+        live = self._session.wire_bytes() if self._session else 0
+        return PumpStatistics(
+            connected=self._session is not None,
+            protocol=facts.protocol if facts else "",
+            tls=facts.tls if facts else "",
+            cipher=facts.cipher if facts else "",
+            messages_total=self._messages,
+            bytes_total=self._bytes,
+            wire_bytes_total=self._wire_bytes_before + live,
+            parcels_committed_total=self._committed,
+            resends_total=self._resends,
+            refused_total=self._refused,
+            reconnects_total=max(self._connects - 1, 0),
+            last_ack=self._last_ack,
+            last_error=self._last_error,
+        )
+
+
+def _rows(parcel: Parcel) -> int:
+    return sum(len(record) if isinstance(record, Batch) else 1 for record in parcel.records)
