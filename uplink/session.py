@@ -96,8 +96,9 @@ class MqttSession:
         )
         self._client.connect_timeout = CONNECT_DEADLINE_S
         self._client.max_inflight_messages_set(100)
-        if self._tls:
-            self._client.tls_set_context(_tls_context(access))
+        self._context = _tls_context(access) if self._tls else None
+        if self._context is not None:
+            self._client.tls_set_context(self._context)
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
         self._client.on_publish = self._on_publish
@@ -242,6 +243,8 @@ class MqttSession:
         """Disconnect and end paho's thread, within about a second."""
         self._client.disconnect()
         await asyncio.to_thread(self._client.loop_stop)
+        if self._context is not None and self._context.last is not None:
+            self._context.last.close()
         open_futures: list[asyncio.Future[Any]] = [*self._pubacks.values(), *self._subscribed.values()]
         for future in (*open_futures, self.lost, self._connected):
             future.cancel()
@@ -251,9 +254,23 @@ class RefusedSession(Disconnected):
     """The broker did not accept the session; another protocol version may do."""
 
 
-def _tls_context(access: Access) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=access.ca)
+class _Context(ssl.SSLContext):
+    """A client's context that can close the socket it wrapped last: paho leaves it open when a handshake fails."""
+
+    last: ssl.SSLSocket | None = None
+
+    def wrap_socket(self, *arguments: Any, **named: Any) -> ssl.SSLSocket:
+        self.last = super().wrap_socket(*arguments, **named)
+        return self.last
+
+
+def _tls_context(access: Access) -> _Context:
+    context = _Context(ssl.PROTOCOL_TLS_CLIENT)  # verifies certificate and name
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if access.ca is None:
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    else:
+        context.load_verify_locations(access.ca)
     if access.identity is not None:
         context.load_cert_chain(access.identity, access.key)
     return context

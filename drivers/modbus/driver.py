@@ -134,17 +134,11 @@ class ModbusSession:
 
     def raw(self) -> Mapping[str, str]:
         """Return per tag the registers behind its last value."""
-        shown: dict[str, str] = {}
-        for group in self._groups:
-            for name, registers in group.image.registers().items():
-                shown[name] = registers
-        return shown
+        return {name: text for group in self._groups for name, text in group.image.registers().items()}
 
 
 def _joined(records: Sequence[Batch | Waveform]) -> list[Batch | Waveform]:
     """Join the batches of several groups, so that one read gives at most one batch a lane."""
-    joined: list[Batch | Waveform] = []
-    for lane in Lane:
-        if batches := [record for record in records if isinstance(record, Batch) and record.lane is lane]:
-            joined.append(Batch.concat(batches))
-    return joined + [record for record in records if isinstance(record, Waveform)]
+    lanes = [[record for record in records if isinstance(record, Batch) and record.lane is lane] for lane in Lane]
+    waveforms = [record for record in records if isinstance(record, Waveform)]
+    return [*(Batch.concat(batches) for batches in lanes if batches), *waveforms]

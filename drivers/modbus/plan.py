@@ -52,8 +52,8 @@ def plan_requests(spans: Sequence[Span], limits: Limits) -> list[Request]:
     """Return the fewest requests in which every span lies whole.
 
     A span longer than a request may be is read by consecutive requests of its own. Between two spans at most
-    `limits.gap` registers (16 × gap bits) are read along unused. From the first span not yet covered, a request takes in
-    all that fit; no request could begin later, so none can do with fewer.
+    `limits.gap` registers (16 × gap bits) are read along unused. From the first span not yet covered, a request takes
+    in all that fit; no request could begin later, so none can do with fewer.
     """
     requests: list[Request] = []
     for table in ("coil", "discrete", "input", "holding"):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from drivers.api import DriverSection, TagSection
 from drivers.modbus.types import NAMES, Order, ValueType, parse_type
@@ -109,9 +109,7 @@ def _check_address(given: Any) -> str:
     if parse_address(text) is None:
         refuse(
             say("{text!r} is not a Modbus address in a device", text=text),
-            say(
-                "write table/number, zero-based: holding/0 is what manuals call 40001; tables: coil, discrete, input, holding"
-            ),
+            say("write table/number, zero-based: holding/0 is what manuals call 40001; or coil, discrete, input"),
         )
     return text
 
@@ -153,7 +151,7 @@ class Limits(Section):
 class ModbusTag(TagSection):
     """One value in the device's tables."""
 
-    at: Annotated[str, AfterValidator(_check_address)]
+    at: Annotated[str, BeforeValidator(_check_address, json_schema_input_type=str | int)]
     """Where it begins: `holding/40`, `input/6`, `coil/3`, `discrete/1`; zero-based."""
 
     type: Annotated[str, AfterValidator(_check_type)] | None = None

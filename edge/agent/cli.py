@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return command(arguments)
     except ConfigError as error:
-        from edge.agent.loader import render_all
+        from edge.agent.located import render_all
 
         print(render_all(error), file=sys.stderr)
         return EXIT_WRONG_INPUT

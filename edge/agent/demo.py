@@ -3,23 +3,16 @@
 import asyncio
 import json
 import signal
-import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
-from rich.live import Live
-from ruamel.yaml import YAML
 
-from edge.agent import demo_view
 from edge.agent.demo_account import Account, summarise
 from edge.agent.run import LAST_STATUS_NAME
-from edge.agent.status import ask_status
 from edge.core.errors import YulinkError
 from edge.core.language import say
 from simulators.broker import Broker, start_broker

@@ -1,0 +1,355 @@
+"""From a YAML file to `Settings`, or to every problem in it at once."""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import replace
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticCustomError
+
+from drivers.api import DriverSection, DriverSpec
+from edge.agent.braces import expand, has_braces
+from edge.agent.located import Located, in_order
+from edge.agent.secrets import find_secret, missing_secret
+from edge.agent.settings import Device, Settings, SiteSection
+from edge.agent.yaml_source import KeyPath, Source, read_source
+from edge.core.errors import ConfigError, Problem
+from edge.core.language import say
+from uplink.section import UplinkSection
+
+DEVICES_MAX = 1000
+TAGS_MAX = 100_000
+NAME_PATTERN = r"^[^\W_][\w-]*$"
+
+LATER = {
+    "energy": "energy and carbon",
+    "alarms": "alarms",
+    "use": "device profiles",
+    "machine": "condition monitoring",
+    "seal_to": "payload encryption",
+    "sparkplug": "the Sparkplug view",
+}
+"""Keys of the published grammar that this version does not have yet, with what they belong to."""
+
+
+@cache
+def driver_specs() -> dict[str, DriverSpec]:
+    """Return the installed drivers by the key that names them in a device. Loading one does not import its protocol."""
+    return {entry.name: entry.load() for entry in sorted(entry_points(group=DriverSpec.GROUP), key=lambda e: e.name)}
+
+
+def load(path: Path, *, offline: bool = True) -> Settings:
+    """Return the checked configuration. Nothing is connected; `offline` is kept for callers that say so.
+
+    Raises:
+        ConfigError: wrong; every problem is in it, with file, line and column.
+    """
+    settings, located = examine(path)
+    errors = [problem for problem in located if problem.severity == "error"]
+    if settings is None or errors:
+        raise ConfigError(errors)
+    return settings
+
+
+def examine(path: Path) -> tuple[Settings | None, list[Located]]:
+    """Return what could be made of a configuration, and all its errors and warnings in order of place."""
+    source = read_source(path)
+    folder = path if path.is_dir() else path.parent
+    builder = _Builder(source, folder)
+    settings = builder.build(path) if not source.problems else None
+    located = source.problems + [source.locate(problem) for problem in builder.problems]
+    unique = {(problem.span, problem.message): problem for problem in located}
+    ordered = in_order(list(unique.values()))
+    if settings is not None:
+        settings = replace(settings, problems=tuple(p for p in ordered if p.severity == "warning"))
+    return settings, ordered
+
+
+class _Builder:
+    def __init__(self, source: Source, folder: Path) -> None:
+        self._source = source
+        self._folder = folder
+        self.problems: list[Problem] = []
+
+    def build(self, path: Path) -> Settings | None:
+        data = dict(self._source.data)
+        raw_devices = data.pop("devices", None)
+        root = self._model(SiteSection, data, ())
+        devices: dict[str, Device] = {}
+        if raw_devices is None or raw_devices == {}:
+            hint = say("add a device, or run `yulink simulate plc` to have one")
+            self.problems.append(Problem(("devices",), say("no devices are configured"), hint, severity="warning"))
+        elif not isinstance(raw_devices, dict):
+            self._wrong(("devices",), say("expected devices by name"), say("write devices: and one name a line below"))
+        else:
+            every = root.every if isinstance(root, SiteSection) else 1.0
+            for name, raw in raw_devices.items():
+                if device := self._device(name, raw, every):
+                    devices[name] = device
+            self._check_together(devices)
+        self._check_files(data.get("uplink"))
+        if not isinstance(root, SiteSection):
+            return None
+        return Settings(
+            site=root.site,
+            timezone=root.timezone,
+            devices=devices,
+            uplink=self._absolute(root.uplink),
+            log=root.log,
+            folder=self._folder,
+        )
+
+    def _absolute(self, uplink: UplinkSection | None) -> UplinkSection | None:
+        """Return the uplink with its file names made absolute."""
+        if uplink is None:
+            return None
+        files = {key: str(self._folder / name) for key in ("identity", "ca") if (name := getattr(uplink, key))}
+        return uplink.model_copy(update=files)
+
+    def _wrong(self, path: KeyPath, message: str, hint: str = "", on: str = "value") -> None:
+        self.problems.append(Problem(path, message, hint, on="key" if on == "key" else "value"))
+
+    def _device(self, name: str, raw: Any, every: float) -> Device | None:
+        path: KeyPath = ("devices", name)
+        if not re.match(NAME_PATTERN, name):
+            self._wrong(path, say("{name!r} is not a name", name=name), _name_hint(), on="key")
+        if not isinstance(raw, dict):
+            self._wrong(path, say("expected the device's settings"), say("write e.g. modbus: tcp://192.168.10.40"))
+            return None
+        specs = driver_specs()
+        kinds = [kind for kind in specs if kind in raw]
+        if len(kinds) != 1:
+            self._wrong(path, *_protocol_words(kinds, raw, specs), on="key")
+            return None
+        spec = specs[kinds[0]]
+        origins: dict[str, str] = {}
+        expanded = dict(raw)
+        if isinstance(raw.get("tags"), dict):
+            expanded["tags"] = self._tags(path, raw["tags"], spec, origins)
+        section = self._model(spec.section, expanded, path, origins)
+        if not isinstance(section, DriverSection):
+            return None
+        for problem in section.problems():
+            self._wrong((*path, *_back(problem.path, origins)), problem.message, problem.hint, problem.on)
+        self._check_secrets(path, raw)
+        return Device(name, spec, section, section.every or every)
+
+    def _tags(self, path: KeyPath, raw: Mapping[str, Any], spec: DriverSpec, origins: dict[str, str]) -> dict[str, Any]:
+        tags: dict[str, Any] = {}
+        for written, settings in raw.items():
+            place = (*path, "tags", written)
+            try:
+                many = isinstance(settings, dict) and has_braces(written)
+                named = list(expand(written, settings, spec.section)) if many else [(written, settings)]
+            except PydanticCustomError as error:
+                context = error.context or {}
+                self._wrong(place, context["message"], context["hint"], context["on"])
+                continue
+            for name, each in named:
+                if not re.match(NAME_PATTERN, name):
+                    self._wrong(place, say("{name!r} is not a name", name=name), _name_hint(), on="key")
+                elif name in tags:
+                    self._wrong(place, say("the tag {name!r} stands twice", name=name), say("rename one"), on="key")
+                origins[name] = written
+                tags[name] = each
+        if len(tags) > TAGS_MAX:
+            self._wrong((*path, "tags"), say("more than {count} tags", count=TAGS_MAX), on="key")
+        return tags
+
+    def _model(
+        self, model: type[BaseModel], data: Mapping[str, Any], path: KeyPath, origins: Mapping[str, str] | None = None
+    ) -> BaseModel | None:
+        """Return the model, if need be of what is left without the wrong parts: checks between settings still run."""
+        try:
+            return model.model_validate(data)
+        except ValidationError as error:
+            for entry in error.errors():
+                problem = translate(entry, model)
+                self.problems.append(replace(problem, path=(*path, *_back(problem.path, origins or {}))))
+            rest = _without(data, [(entry["loc"], entry["type"] == "missing") for entry in error.errors()])
+        try:
+            return model.model_validate(rest)
+        except ValidationError:
+            return None
+
+    def _check_secrets(self, path: KeyPath, raw: Mapping[str, Any]) -> None:
+        login = raw.get("login")
+        name = login.get("secret") if isinstance(login, dict) else None
+        if not isinstance(name, str):
+            return
+        place = (*path, "login", "secret")
+        found = find_secret(name, self._folder)
+        if found is None:
+            self._wrong(place, *missing_secret(name, self._folder))
+        elif found.is_exposed:
+            message = say("others may read the secret {name!r}", name=name)
+            self.problems.append(Problem(place, message, f"chmod 600 {found.file}", severity="warning"))
+
+    def _check_files(self, uplink: Any) -> None:
+        for key in ("identity", "ca"):
+            given = uplink.get(key) if isinstance(uplink, dict) else None
+            if isinstance(given, str) and not (self._folder / given).is_file():
+                self._wrong(
+                    ("uplink", key),
+                    say("there is no file {file}", file=given),
+                    say("paths are relative to the folder of the configuration"),
+                )
+
+    def _check_together(self, devices: Mapping[str, Device]) -> None:
+        """Check what devices share: serial settings, and unit ids at one address."""
+        if len(devices) > DEVICES_MAX:
+            self._wrong(("devices",), say("more than {count} devices", count=DEVICES_MAX), on="key")
+        lines: dict[str, tuple[str, str]] = {}
+        units: dict[tuple[str, int], str] = {}
+        for name, device in devices.items():
+            endpoint = getattr(device.section, "endpoint", None)
+            unit = getattr(device.section, "id", None)
+            if endpoint is None or not hasattr(endpoint, "line"):
+                continue
+            other, settings = lines.setdefault(endpoint.line, (name, endpoint.settings))
+            if endpoint.transport == "serial" and settings != endpoint.settings:
+                self._wrong(
+                    ("devices", name, device.spec.kind),
+                    say("{other} uses the same line with {settings}", other=other, settings=settings),
+                    say("one line has one speed and one parity"),
+                )
+            twin = units.setdefault((endpoint.line, unit or 0), name)
+            if twin != name:
+                message = say("{other} has the same address and unit id", other=twin)
+                self.problems.append(
+                    Problem(("devices", name), message, say("give it its own `id`"), severity="warning", on="key")
+                )
+
+
+def _name_hint() -> str:
+    return say("letters, digits, _ and -; begin with a letter or digit")
+
+
+def _protocol_words(kinds: list[str], raw: Mapping[str, Any], specs: Mapping[str, DriverSpec]) -> tuple[str, str]:
+    if kinds:
+        return say("a device speaks one protocol, this has {kinds}", kinds=" and ".join(kinds)), say("remove one")
+    for key in raw:
+        if key in LATER:
+            return _later(key)
+        if near := difflib.get_close_matches(key, specs, 1, 0.75):
+            return say('unknown key "{key}"', key=key), say('did you mean "{near}"?', near=near[0])
+    return (
+        say("the device has no protocol"),
+        say("add one of: {kinds}", kinds=", ".join(f"{kind}: URL" for kind in specs)),
+    )
+
+
+def _later(key: str) -> tuple[str, str]:
+    return say('"{key}" is not available in this version', key=key), say("it belongs to {what}", what=LATER[key])
+
+
+def _without(data: Mapping[str, Any], wrong: list[tuple[Any, bool]]) -> dict[str, Any]:
+    """Return a copy without the wrong places; where a key is missing, without the whole tag or part."""
+    copy = deepcopy(dict(data))
+    for location, is_missing in wrong:
+        path = [part for part in location if part != "[key]"]
+        if is_missing or any(isinstance(part, int) for part in path):
+            path = path[: 2 if path[0] == "tags" else 1]
+        node: Any = copy
+        for part in path[:-1]:
+            node = node.get(part) if isinstance(node, dict) else None
+        if isinstance(node, dict) and path:
+            node.pop(path[-1], None)
+    return copy
+
+
+def _back(path: KeyPath, origins: Mapping[str, str]) -> KeyPath:
+    """Return the path as it is written: an expanded tag stands under its brace name."""
+    if len(path) >= 2 and path[0] == "tags":
+        return ("tags", origins.get(str(path[1]), path[1]), *path[2:])
+    return path
+
+
+def translate(entry: Any, model: type[BaseModel]) -> Problem:
+    """Return one of pydantic's errors in our words."""
+    path = tuple(part for part in entry["loc"] if part != "[key]")
+    kind, context, given = entry["type"], entry.get("ctx", {}), entry.get("input")
+    match kind:
+        case "yulink":
+            return Problem(path, context["message"], context["hint"], on=context["on"])
+        case "missing":
+            return Problem(path[:-1], say('the key "{key}" is missing', key=path[-1]), say("add it"), on="key")
+        case "extra_forbidden":
+            key = str(path[-1])
+            if key in LATER:
+                return Problem(path, *_later(key), on="key")
+            known = list(_fields(model, path[:-1]))
+            near = difflib.get_close_matches(key, known, 1, 0.6)
+            hint = (
+                say('did you mean "{near}"?', near=near[0]) if near else say("keys here: {keys}", keys=", ".join(known))
+            )
+            return Problem(path, say('unknown key "{key}"', key=key), hint, on="key")
+        case "literal_error":
+            choices = str(context["expected"]).replace(" or ", ", ").replace("'", "")
+            near = difflib.get_close_matches(str(given), choices.split(", "), 1, 0.6)
+            hint = say('did you mean "{near}"?', near=near[0]) if near else say("one of: {choices}", choices=choices)
+            return Problem(path, say("{given!r} is not known here", given=given), hint)
+        case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
+            sign = {"greater_than": ">", "greater_than_equal": "≥", "less_than": "<", "less_than_equal": "≤"}[kind]
+            (limit,) = (value for key, value in context.items() if key in ("gt", "ge", "lt", "le"))
+            return Problem(
+                path,
+                say("{given} is out of range", given=given),
+                say("it must be {sign} {limit}", sign=sign, limit=limit),
+            )
+        case "string_pattern_mismatch":
+            return Problem(path, say("{given!r} is not a name", given=given), say("letters, digits, ., _ and -"))
+        case "too_short":
+            return Problem(path, say("nothing is listed here"), say("add at least one"), on="key")
+    expected = _EXPECTED.get(kind.removesuffix("_parsing").removesuffix("_type").removesuffix("_from_float"))
+    if expected:
+        return Problem(path, say("expected {what}", what=expected()), say("got {given!r}", given=_short(given)))
+    return Problem(path, str(entry["msg"]))
+
+
+_EXPECTED = {
+    "int": lambda: say("a whole number"),
+    "float": lambda: say("a number"),
+    "bool": lambda: say("true or false"),
+    "string": lambda: say("a text"),
+    "dict": lambda: say("keys with values"),
+    "mapping": lambda: say("keys with values"),
+    "model": lambda: say("keys with values"),
+    "tuple": lambda: say("a list like [low, high]"),
+    "list": lambda: say("a list"),
+    "finite_number": lambda: say("a finite number"),
+}
+
+
+def _short(given: Any) -> str:
+    text = str(given)
+    return text if len(text) <= 40 else text[:37] + "…"
+
+
+def _fields(model: Any, path: KeyPath) -> Iterator[str]:
+    """Yield the keys that are known at a path below a model."""
+    for part in path[:1] + path[2:] if path[:1] == ("tags",) else path:
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            found = model.model_fields.get(str(part))
+            model = _inner(found.annotation) if found else None
+        if model is None:
+            return
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        yield from model.model_fields
+
+
+def _inner(annotation: Any) -> Any:
+    """Return the model inside Optional, Annotated or Mapping; for a mapping, the model of its values."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) is not None:
+        for part in reversed(get_args(annotation)):
+            if (found := _inner(part)) is not None:
+                return found
+    return None

@@ -1,0 +1,121 @@
+"""The configuration as the program uses it: checked, immutable, with every default filled in."""
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import AfterValidator, Field
+
+from drivers.api import DriverSection, DriverSpec
+from edge.agent.located import Located
+from edge.agent.secrets import find_secret, missing_secret
+from edge.core.errors import ConfigError, Problem
+from edge.core.language import say
+from edge.core.section import Duration, Section, Size, refuse
+from uplink.section import UplinkSection
+
+SITE_LENGTH_MAX = 128
+_SITE = re.compile(r"[a-z0-9][a-z0-9_-]*/[a-z0-9][a-z0-9_-]*")
+
+
+def _check_site(site: str) -> str:
+    if not _SITE.fullmatch(site):
+        refuse(
+            say("{given} is not tenant/gateway", given=f'"{site}"'),
+            say("lower-case letters, digits, - and _, with one slash: chongqing/plant-1"),
+        )
+    return site
+
+
+def _check_timezone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError):  # unknown; or a path, or a folder of the time zone database
+        known = available_timezones()
+        if not known:
+            refuse(say("this machine has no time zone database"), say("install the package tzdata"))
+        near = difflib.get_close_matches(name, known, 1)
+        refuse(
+            say("{given} is not a time zone", given=f'"{name}"'),
+            say("did you mean {name}?", name=f'"{near[0]}"') if near else say("write an IANA name: Asia/Shanghai"),
+        )
+    return name
+
+
+class LogSection(Section):
+    """What is kept on this machine's disk."""
+
+    keep: Duration = 7 * 86400.0
+    """How long readings are kept at most."""
+
+    max: Size = 4e9
+    """How much disk they may take; the oldest go first, and that is reported."""
+
+    commit: Duration = 0.1
+    """How long readings may wait in memory before they are durable."""
+
+
+class SiteSection(Section):
+    """A gateway: who it is and where it delivers. What it reads, `devices`, belongs to the drivers."""
+
+    site: Annotated[str, AfterValidator(_check_site), Field(max_length=SITE_LENGTH_MAX, examples=["chongqing/plant-1"])]
+    """Tenant and gateway: the identity of this gateway and the beginning of its topics."""
+
+    timezone: Annotated[str, AfterValidator(_check_timezone), Field(examples=["Asia/Shanghai"])] = "Asia/Shanghai"
+    """Where the plant's clocks stand, as an IANA name. Readings themselves carry UTC."""
+
+    every: Duration = 1.0
+    """How often tags are read where neither tag nor device says otherwise."""
+
+    uplink: UplinkSection | None = None
+    """The way to the brain. Without it readings stay on this machine."""
+
+    log: LogSection = LogSection()
+    """What is kept on this machine's disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One configured device. `every` is the default interval of its tags in seconds."""
+
+    name: str
+    spec: DriverSpec
+    section: DriverSection
+    every: float
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A checked configuration.
+
+    site      tenant/gateway
+    timezone  IANA name
+    devices   by name, in the order of the file
+    uplink    None when nothing is sent; its file names are absolute
+    log       limits of the log
+    folder    where the configuration lies; relative names and secrets begin here
+    problems  warnings only
+    """
+
+    site: str
+    timezone: str
+    devices: Mapping[str, Device]
+    uplink: UplinkSection | None
+    log: LogSection
+    folder: Path
+    problems: tuple[Located, ...] = field(default=(), compare=False)
+
+    def secret(self, name: str) -> str:
+        """Return a secret's text.
+
+        Raises:
+            ConfigError: it is nowhere.
+        """
+        found = find_secret(name, self.folder)
+        if found is None:
+            raise ConfigError([Problem((), *missing_secret(name, self.folder))])
+        return found.text
