@@ -136,15 +136,15 @@ class Simulated:
     section   raw configuration (as YAML would give it) that points at the device
     expected  tag name → the value it must deliver; the device holds still
     secrets   what the section refers to
-    cut       breaks every open connection now
-    spoil     makes exactly this tag unreadable from the next read on
-    garbage   makes the device answer nonsense from now on
+    cut       breaks every open connection now, and refuses new ones; None where there is none
+    spoil     makes exactly this tag unreadable from the next read on; None where that cannot be
+    garbage   makes the device answer nonsense from now on; None where that cannot be
     restore   ends cut, spoil and garbage
     """
 
     section: Mapping[str, Any]
     expected: Mapping[str, bool | int | float | str]
-    cut: Callable[[], Awaitable[None]]
+    cut: Callable[[], Awaitable[None]] | None
     spoil: Callable[[str], Awaitable[None]] | None
     garbage: Callable[[], Awaitable[None]] | None
     restore: Callable[[], Awaitable[None]]

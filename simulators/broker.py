@@ -125,7 +125,7 @@ class Broker:
     async def refuses_strangers(self, ca: Path) -> bool:
         """Try to connect without a client certificate; return whether the broker ended the attempt.
 
-        With TLS 1.3 a client learns of the refusal only when it reads, so an MQTT CONNECT is sent and its answer awaited.
+        With TLS 1.3 a client learns of the refusal only when it reads, so a CONNECT is sent and its answer awaited.
         """
         context = ssl.create_default_context(cafile=ca)
         try:

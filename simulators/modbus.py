@@ -114,6 +114,7 @@ class Server:
         self.path = ""
         self.framing = "tcp"
         self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
@@ -204,6 +205,9 @@ async def serve_tcp(
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         served._writers.add(writer)
+        task = asyncio.current_task()
+        assert task is not None
+        served._serving.add(task)
 
         async def write(frame: bytes) -> None:
             writer.write(frame)
@@ -216,9 +220,8 @@ async def serve_tcp(
                 await served.serve_rtu(reader.readexactly, write)
         finally:
             served._writers.discard(writer)
-            writer.close()
-            with contextlib.suppress(ConnectionError):
-                await writer.wait_closed()
+            served._serving.discard(task)
+            writer.transport.abort()
 
     server = await asyncio.start_server(connected, host, port)
     served.host, served.port = server.sockets[0].getsockname()[:2]
@@ -227,9 +230,7 @@ async def serve_tcp(
     finally:
         server.close()
         served.cut()
-        async with asyncio.timeout(5):
-            while served._writers:
-                await asyncio.sleep(0.001)
+        await asyncio.gather(*served._serving)
 
 
 @asynccontextmanager

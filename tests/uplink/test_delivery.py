@@ -99,9 +99,7 @@ async def test_a_puback_is_not_delivery(tmp_path: Path, pki: Pki, mosquitto: str
         assert received(tmp_path) == list(range(3000))
 
 
-async def test_the_weaker_mode_takes_the_brokers_word(
-    tmp_path: Path, pki: Pki, mosquitto: str, quick: None
-) -> None:
+async def test_the_weaker_mode_takes_the_brokers_word(tmp_path: Path, pki: Pki, mosquitto: str, quick: None) -> None:
     async with (
         start_broker(tmp_path / "broker", pki, kind=mosquitto) as broker,
         open_plant(tmp_path, **uplink_to(broker, pki, confirm="broker")) as (log, pump),

@@ -1,0 +1,33 @@
+"""OPC UA. Importing this does not import the protocol's library."""
+
+from typing import Any
+
+from drivers.api import DeviceContext, Driver, DriverSpec
+from drivers.opcua.section import OpcUaSection
+
+
+def _create(section: Any, context: DeviceContext) -> Driver:
+    from drivers.opcua.driver import OpcUaDriver
+
+    return OpcUaDriver(section, context)
+
+
+def _simulate(variant: str) -> Any:
+    from drivers.opcua.sim import simulate
+
+    return simulate(variant)
+
+
+SPEC = DriverSpec(
+    kind="opcua",
+    title="OPC UA",
+    section=OpcUaSection,
+    create=_create,
+    simulate={
+        "none": lambda: _simulate("none"),
+        "sign": lambda: _simulate("sign"),
+        "sign_and_encrypt": lambda: _simulate("sign_and_encrypt"),
+        "poll": lambda: _simulate("poll"),
+    },
+    security=lambda section: section.security,
+)

@@ -1,0 +1,165 @@
+"""The one place that knows asyncua: opening a session with the security that was asked for, and nothing weaker."""
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from asyncua import Client, ua
+from asyncua.crypto import security_policies
+from asyncua.crypto.cert_gen import (
+    dump_private_key_as_pem,
+    generate_private_key,
+    generate_self_signed_app_certificate,
+)
+from asyncua.crypto.uacrypto import CertProperties
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from drivers.opcua.section import POLICIES, OpcUaSection
+from edge.core.errors import Disconnected
+from edge.core.language import say
+
+REQUEST_TIMEOUT_S = 4.0
+WATCHDOG_S = 1.0
+CLOSE_DEADLINE_S = 1.5
+APPLICATION_URI = "urn:yulink:gateway"
+
+# asyncua tells at length what the supervisor says in one line.
+for _name in ("asyncua", "asyncua.client", "asyncua.common"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
+
+_CLASSES: dict[str, Any] = {
+    "Aes256_Sha256_RsaPss": security_policies.SecurityPolicyAes256Sha256RsaPss,
+    "Aes128_Sha256_RsaOaep": security_policies.SecurityPolicyAes128Sha256RsaOaep,
+    "Basic256Sha256": security_policies.SecurityPolicyBasic256Sha256,
+}
+_PEM = re.compile(rb"-----BEGIN ([A-Z ]+)-----.*?-----END \1-----", re.S)
+
+FAILURES = (OSError, ua.UaError, asyncio.TimeoutError, ConnectionError)
+
+
+class Identity:
+    """Our application certificate and key; made once a process when the configuration names none."""
+
+    def __init__(self, pem: str | None) -> None:
+        if pem is None:
+            key = generate_private_key()
+            usage = [ExtendedKeyUsageOID.CLIENT_AUTH]
+            certificate = generate_self_signed_app_certificate(
+                key, APPLICATION_URI, {"commonName": "Yulink"}, [], usage, days=3650
+            )
+            self.certificate = CertProperties(certificate.public_bytes(Encoding.DER), extension="der")
+            self.key = CertProperties(dump_private_key_as_pem(key), extension="pem")
+        else:
+            self.certificate, self.key = split_pem(pem)
+
+
+def split_pem(text: str) -> tuple[CertProperties, CertProperties]:
+    """Return certificate and key of a PEM that holds both. Raises Disconnected when one is missing."""
+    parts = {b"KEY" if b"KEY" in match[1] else b"CERTIFICATE": match[0] for match in _PEM.finditer(text.encode())}
+    if len(parts) != 2:
+        raise Disconnected(
+            say("the certificate secret does not hold a certificate and a key"), say("put both into it, as PEM")
+        )
+    return CertProperties(parts[b"CERTIFICATE"], extension="pem"), CertProperties(parts[b"KEY"], extension="pem")
+
+
+@asynccontextmanager
+async def open_client(
+    section: OpcUaSection,
+    identity: Callable[[], Identity],
+    secret: Callable[[str], str],
+    lost: Callable[[], None],
+) -> AsyncIterator[Client]:
+    """Connect and log in. `lost` is called when the connection breaks. Closing takes at most 3 s, also on a dead link.
+
+    Raises:
+        Disconnected: unreachable, refused, or the server does not offer the security asked for.
+    """
+    client = Client(section.opcua, timeout=REQUEST_TIMEOUT_S, watchdog_intervall=WATCHDOG_S)
+    client.name = "Yulink"
+    client.application_uri = APPLICATION_URI
+
+    async def connection_lost(error: Exception) -> None:
+        lost()
+
+    client.connection_lost_callback = connection_lost
+    try:
+        try:
+            await _secure(client, section, identity)
+            await _log_in(client, section, secret)
+            await client.connect()
+        except Disconnected:
+            raise
+        except FAILURES as error:
+            raise _unreachable(section, error) from error
+        yield client
+    finally:
+        await _close(client)
+
+
+async def _close(client: Client) -> None:
+    try:
+        async with asyncio.timeout(CLOSE_DEADLINE_S):
+            await client.disconnect()
+    except (*FAILURES, asyncio.CancelledError):
+        client.disconnect_socket()
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise
+
+
+async def _secure(client: Client, section: OpcUaSection, identity: Callable[[], Identity]) -> None:
+    if section.security == "none":
+        return
+    endpoints = await client.connect_and_get_server_endpoints()
+    policy, mode = _choose(section.security, endpoints)
+    own = identity()
+    certificate = next(
+        e.ServerCertificate for e in endpoints if e.SecurityPolicyUri == _CLASSES[policy].URI and e.SecurityMode == mode
+    )
+    await client.set_security(
+        _CLASSES[policy],
+        own.certificate,
+        own.key,
+        server_certificate=CertProperties(certificate, extension="der"),
+        mode=mode,
+    )
+
+
+def _choose(asked: str, endpoints: Any) -> tuple[str, Any]:
+    """Return policy and mode for what was asked. Raises Disconnected, listing what the server offers."""
+    policy, _, named_mode = asked.partition("/")
+    modes = {"sign": "Sign", "sign+encrypt": "SignAndEncrypt"}
+    mode = getattr(ua.MessageSecurityMode, modes.get(asked, named_mode) or "SignAndEncrypt")
+    offered = {(endpoint.SecurityPolicyUri.rpartition("#")[2], endpoint.SecurityMode) for endpoint in endpoints}
+    for candidate in POLICIES if asked in modes else (policy,):
+        if (candidate, mode) in offered:
+            return candidate, mode
+    listed = ", ".join(sorted(f"{name}/{offered_mode.name.rstrip('_')}" for name, offered_mode in offered))
+    raise Disconnected(say("the server does not offer {asked}", asked=asked), say("it offers: {listed}", listed=listed))
+
+
+async def _log_in(client: Client, section: OpcUaSection, secret: Callable[[str], str]) -> None:
+    login = section.login
+    if login.user is not None and login.secret is not None:
+        client.set_user(login.user)
+        client.set_password(secret(login.secret))
+    elif login.certificate is not None:
+        certificate, key = split_pem(secret(login.certificate))
+        await client.load_client_certificate(certificate.path_or_content, certificate.extension)
+        await client.load_private_key(key.path_or_content, extension=key.extension)
+
+
+def _unreachable(section: OpcUaSection, error: Exception) -> Disconnected:
+    if isinstance(error, ua.UaStatusCodeError):
+        return Disconnected(
+            say("{url} refuses us: {reason}", url=section.opcua, reason=type(error).__name__),
+            say("check login, security and whether the server trusts our certificate"),
+        )
+    return Disconnected(
+        say("{url} does not answer: {reason}", url=section.opcua, reason=str(error) or type(error).__name__),
+        say("check address, cable, power and firewall"),
+    )

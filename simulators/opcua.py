@@ -1,0 +1,143 @@
+"""A real OPC UA server for tests and the demo, made with asyncua."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from asyncua import Node, Server, ua
+from asyncua.crypto.cert_gen import (
+    dump_private_key_as_pem,
+    generate_private_key,
+    generate_self_signed_app_certificate,
+)
+from asyncua.crypto.uacrypto import der_from_x509
+from asyncua.server.user_managers import UserManager
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+for _name in ("asyncua", "asyncua.server", "asyncua.common"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
+
+APPLICATION_URI = "urn:yulink:simulator"
+
+_POLICIES = {
+    "none": ua.SecurityPolicyType.NoSecurity,
+    "sign": ua.SecurityPolicyType.Basic256Sha256_Sign,
+    "sign+encrypt": ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt,
+}
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable of the address space. `type` is asyncua's VariantType name, or "" to take the value's own."""
+
+    node: str
+    value: Any
+    type: str = ""
+
+
+class _Users(UserManager):
+    def __init__(self, passwords: Mapping[str, str], allow_anonymous: bool) -> None:
+        self._passwords = passwords
+        self._allow_anonymous = allow_anonymous
+
+    def get_user(self, iserver: Any, username: Any = None, password: Any = None, certificate: Any = None) -> Any:
+        from asyncua.crypto.permission_rules import User, UserRole
+
+        if username is None and certificate is not None and self._allow_anonymous:
+            return User(role=UserRole.User)
+        if username is None:
+            return User(role=UserRole.User) if self._allow_anonymous else None
+        return User(role=UserRole.User, name=username) if self._passwords.get(username) == password else None
+
+
+class SimulatedServer:
+    """A running server."""
+
+    def __init__(self, server: Server, url: str) -> None:
+        self._server = server
+        self.url = url
+        self._nodes: dict[str, Node] = {}
+        self._types: dict[str, ua.VariantType] = {}
+
+    async def add(self, variable: Variable) -> None:
+        """Add a variable below Objects."""
+        node_id = ua.NodeId.from_string(variable.node)
+        kind = getattr(ua.VariantType, variable.type) if variable.type else None
+        name = str(node_id.Identifier).rpartition("/")[2] or str(node_id.Identifier)
+        node = await self._server.nodes.objects.add_variable(
+            node_id, ua.QualifiedName(name, node_id.NamespaceIndex), variable.value, varianttype=kind
+        )
+        self._nodes[variable.node] = node
+        self._types[variable.node] = (await node.read_data_value()).Value.VariantType
+
+    async def write(self, node: str, value: Any, status: int = 0, source_ts: int | None = None) -> None:
+        """Set value, StatusCode and source time (ns since 1970 UTC; now when None)."""
+        when = datetime.now(UTC)
+        if source_ts is not None:
+            when = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=source_ts // 1000)
+        data = ua.DataValue(
+            Value=ua.Variant(value, self._types[node]), StatusCode_=ua.StatusCode(status), SourceTimestamp=when
+        )
+        await self._server.write_attribute_value(self._nodes[node].nodeid, data)
+
+    async def cut(self) -> None:
+        """Break every connection now."""
+        binary = self._server.bserver
+        assert binary is not None
+        for client in list(binary.clients):
+            if client.transport is not None:
+                client.transport.abort()
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def serve_opcua(
+    variables: Sequence[Variable],
+    *,
+    port: int = 0,
+    security: Sequence[str] = ("none",),
+    users: Mapping[str, str] | None = None,
+    allow_anonymous: bool = True,
+) -> AsyncIterator[SimulatedServer]:
+    """Serve the variables while the block runs.
+
+    Args:
+        port: 0 takes any free one.
+        security: of "none", "sign", "sign+encrypt" (Basic256Sha256).
+        users: passwords by user name.
+        allow_anonymous: whether one may log in without a name.
+    """
+    from simulators.broker import free_port
+
+    server = Server(user_manager=_Users(users or {}, allow_anonymous))
+    await server.init()
+    url = f"opc.tcp://127.0.0.1:{port or free_port()}/yulink"
+    server.set_endpoint(url)
+    server.set_server_name("Yulink simulated machine")
+    await server.set_application_uri(APPLICATION_URI)
+    server.set_security_policy([_POLICIES[name] for name in security])
+    if any(name != "none" for name in security):
+        certificate, key = application_identity(APPLICATION_URI)
+        await server.load_certificate(certificate, format="der")
+        await server.load_private_key(key, format="pem")
+    await server.register_namespace("urn:yulink:plant")
+    simulated = SimulatedServer(server, url)
+    for variable in variables:
+        await simulated.add(variable)
+    async with server:
+        yield simulated
+
+
+def application_identity(uri: str) -> tuple[bytes, bytes]:
+    """Return a self-signed application certificate (DER) and its key (PEM) for this machine's loopback."""
+    key = generate_private_key()
+    certificate = generate_self_signed_app_certificate(
+        key, uri, {"commonName": uri}, [], [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH], days=365
+    )
+    assert der_from_x509(certificate) == certificate.public_bytes(Encoding.DER)
+    return certificate.public_bytes(Encoding.DER), dump_private_key_as_pem(key)
