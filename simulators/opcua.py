@@ -81,7 +81,7 @@ class SimulatedServer:
         if source_ts is not None:
             when = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=source_ts // 1000)
         data = ua.DataValue(
-            Value=ua.Variant(value, self._types[node]), StatusCode_=ua.StatusCode(status), SourceTimestamp=when
+            Value=ua.Variant(value, self._types[node]), StatusCode=ua.StatusCode(status), SourceTimestamp=when
         )
         await self._server.write_attribute_value(self._nodes[node].nodeid, data)
 
@@ -130,7 +130,12 @@ async def serve_opcua(
     for variable in variables:
         await simulated.add(variable)
     async with server:
-        yield simulated
+        try:
+            yield simulated
+        finally:
+            # A session whose connection broke waits for its client to come back; here nobody will.
+            for session in list(server.iserver._external_sessions.values()):
+                await session.close_session(True)
 
 
 def application_identity(uri: str) -> tuple[bytes, bytes]:

@@ -107,18 +107,30 @@ class Client:
 
     async def open(self, deadline_s: float) -> None:
         """Connect once. Raises Disconnected with the reason; cancelling leaves nothing open."""
+        connecting = asyncio.ensure_future(self._client.connect())
         try:
-            async with asyncio.timeout(deadline_s):
-                connected = await self._client.connect()
-        except (TimeoutError, OSError, ModbusException) as error:
-            self.close()
-            raise self._unreachable(str(error)) from error
+            await asyncio.wait([connecting], timeout=deadline_s)
         except BaseException:
+            # A serial port whose opening is broken off stays open and locked: let it finish, which is quick.
+            await asyncio.wait([connecting], timeout=1 if self._endpoint.transport == "serial" else 0)
+            connecting.cancel()
+            await asyncio.wait([connecting], timeout=1)
             self.close()
             raise
+        if not connecting.done():
+            connecting.cancel()
+            await asyncio.wait([connecting], timeout=1)
+        connected, reason = False, ""
+        if connecting.done() and not connecting.cancelled():
+            if (error := connecting.exception()) is None:
+                connected = bool(connecting.result())
+            elif isinstance(error, OSError | ModbusException):
+                reason = str(error)
+            else:
+                raise error
         if not connected:
             self.close()
-            raise self._unreachable("")
+            raise self._unreachable(reason)
 
     def _unreachable(self, reason: str) -> Disconnected:
         if self._endpoint.transport == "serial":

@@ -21,7 +21,7 @@ from edge.core.language import say
 READ_ITEMS_MAX = 200
 WAITING_MAX = 100_000
 QUEUE_PER_ITEM = 10
-QUIET_S = 5.0
+QUIET_S = 2.0
 
 log = logging.getLogger("yulink.opcua")
 
@@ -53,7 +53,7 @@ class OpcUaDriver:
 
     @property
     def read_deadline(self) -> float:
-        """A session answers at least every five seconds, or finds out that the server does not."""
+        """A session answers at least every two seconds, or finds out that the server does not."""
         slowest = max(tag.every or self.context.every for tag in self.section.tags.values())
         return QUIET_S + 3 * REQUEST_TIMEOUT_S + (3 * slowest if self.section.mode == "poll" else 0)
 
@@ -172,7 +172,7 @@ class OpcUaSession:
     async def read(self) -> list[Batch]:
         """Wait for changes, or the next interval when polling; return at most one batch a lane.
 
-        Returns nothing after five quiet seconds in which the server was asked and answered. Cancelling loses nothing.
+        Returns nothing after two quiet seconds in which the server was asked and answered. Cancelling loses nothing.
 
         Raises:
             Disconnected: the connection is gone or the server does not answer.
