@@ -55,7 +55,7 @@ def _table(settings: "Settings", plans: Mapping[str, Plan]) -> str:
     for name, cost in plans.items():
         lines.append(
             say(
-                "  {device}: {requests} requests, {registers} registers, about {estimated:g} ms of {asked:g} ms a cycle",
+                "  {device}: {requests} requests, {registers} registers, {estimated:g} ms of {asked:g} ms a cycle",
                 device=name,
                 requests=cost.requests_per_cycle,
                 registers=cost.registers_per_cycle,

@@ -2,17 +2,25 @@
 
 import asyncio
 import json
+import os
 import signal
+import sys
 import tempfile
 import time
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
+from rich.live import Live
+from ruamel.yaml import YAML
 
+from edge.agent import demo_view
 from edge.agent.demo_account import Account, summarise
 from edge.agent.run import LAST_STATUS_NAME
+from edge.agent.status import ask_status
 from edge.core.errors import YulinkError
 from edge.core.language import say
 from simulators.broker import Broker, start_broker
@@ -20,7 +28,7 @@ from simulators.pki import make_pki
 
 SITE = "chongqing/plant-1"
 READY_DEADLINE_S = 60.0
-STOP_DEADLINE_S = 12.0
+STOP_DEADLINE_S = 15.0
 CATCH_UP_DEADLINE_S = 10.0
 LOOK_S = 0.5
 LINE_EVERY_S = 5.0
@@ -59,25 +67,22 @@ async def _demo(duration: float | None, json_file: Path | None, broker_kind: str
     console = Console()
     async with AsyncExitStack() as closing:
         stage, security = await _set_up(closing, broker_kind)
-        agent = await closing.enter_async_context(_child("run", stage.config, "--data-dir", stage.data_dir))
-        account = closing.enter_context(Account(stage.store))
+        agent = await closing.enter_async_context(
+            _child(stage.folder, "run", stage.config, "--data-dir", stage.data_dir)
+        )
+        account = Account(stage.store)
         await _until_ready(stage, agent)
         console.print(say("The demo runs in {folder}; Ctrl-C ends it with a summary.", folder=stage.folder))
         began = time.monotonic()
         await _watch(console, stage, account, agent, stop, duration)
         seconds = time.monotonic() - began
-        agent.terminate()
-        async with asyncio.timeout(STOP_DEADLINE_S):
-            code = await agent.wait()
-        if code:
-            raise YulinkError(say("the agent ended with exit code {code}", code=code), hint=_tail(stage, "run"))
-        final = json.loads((stage.data_dir / LAST_STATUS_NAME).read_text())
+        final = await _stop(stage, agent)
         await _until_caught_up(account, final)
         summary = await summarise(account, final, seconds, stage.data_dir, security)
-    console.print(_words(summary))
+    console.print(_words(summary), highlight=False)
     if json_file:
-        json_file.write_text(json.dumps(summary, ensure_ascii=False, indent=2) + "\n")
-    return 0 if summary["values_lost"] == 0 and summary["values_duplicated"] == 0 and summary["values_read"] else 1
+        json_file.write_text(json.dumps(summary, ensure_ascii=False, indent=2) + "\n", "utf-8")
+    return 0 if summary["values_read"] and not summary["values_lost"] and not summary["values_duplicated"] else 1
 
 
 async def _set_up(closing: AsyncExitStack, broker_kind: str | None) -> tuple[_Stage, dict[str, bool]]:
@@ -86,16 +91,178 @@ async def _set_up(closing: AsyncExitStack, broker_kind: str | None) -> tuple[_St
     pki = make_pki(folder / "pki")
     broker = await closing.enter_async_context(start_broker(folder / "broker", pki, kind=broker_kind))
     stage = _Stage(folder, broker)
-    identity, brain = pki.issue("gateway"), pki.issue("brain")
-    plant = await closing.enter_async_context(_child("simulate", "demo", "--json", log_to=folder))
+    pki.issue("gateway")
+    brain = pki.issue("brain")
+    plant = await closing.enter_async_context(_child(folder, "simulate", "demo", "--json"))
+    listing = await _listing(stage, plant)
+    _write_configuration(stage, listing)
+    arguments = ("--ca", pki.ca, "--identity", brain, "--store", stage.store)
+    await closing.enter_async_context(_child(folder, "receive", "--mqtt", broker.url, *arguments))
+    return stage, {"stranger_refused": await broker.refuses_strangers(pki.ca)}
+
+
+async def _listing(stage: _Stage, plant: asyncio.subprocess.Process) -> dict[str, Any]:
     assert plant.stdout is not None
     async with asyncio.timeout(READY_DEADLINE_S):
-        listing = json.loads(await plant.stdout.readline() or b"{}")
-    if not listing:
-        raise YulinkError(say("the simulated plant did not start"), hint=_tail(stage, "simulate"))
-    _write_configuration(stage, listing, identity, pki.ca)
-    url = f"mqtts://{broker.host}:{broker.port}"
-    await closing.enter_async_context(
-        _child("receive", "--mqtt", url, "--ca", pki.ca, "--identity", brain, "--store", stage.store, log_to=folder)
+        line = await plant.stdout.readline()
+    if not line:
+        raise YulinkError(say("the simulated plant did not start"), hint=_tail(stage.folder, "simulate"))
+    listing: dict[str, Any] = json.loads(line)
+    return listing
+
+
+def _write_configuration(stage: _Stage, listing: dict[str, Any]) -> None:
+    secrets = stage.folder / "secrets"
+    secrets.mkdir()
+    for name, text in listing["secrets"].items():
+        (secrets / name).touch(0o600)
+        (secrets / name).write_text(text)
+    uplink = {"mqtt": stage.broker.url, "identity": "pki/gateway.pem", "ca": "pki/ca.pem", "latency": "500ms"}
+    YAML().dump({"site": SITE, "devices": listing["devices"], "uplink": uplink}, stage.config)
+
+
+@asynccontextmanager
+async def _child(folder: Path, command: str, *arguments: object) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run `yulink COMMAND …` as a process of its own, out of reach of the terminal's Ctrl-C, until the block ends."""
+    with (folder / f"{command}.log").open("wb") as errors:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "edge.agent.cli",
+            command,
+            *map(str, arguments),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
+            limit=16 << 20,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        )
+    try:
+        yield process
+    finally:
+        await _end(process)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.terminate()
+        try:
+            async with asyncio.timeout(STOP_DEADLINE_S):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+async def _until_ready(stage: _Stage, agent: asyncio.subprocess.Process) -> None:
+    """Return when the agent answers and every device is connected."""
+    try:
+        async with asyncio.timeout(READY_DEADLINE_S):
+            while agent.returncode is None:
+                try:
+                    status = await ask_status(stage.data_dir)
+                except YulinkError:
+                    status = {"devices": []}
+                devices = status["devices"]
+                if devices and all(device["state"] == "connected" for device in devices):
+                    return
+                await asyncio.sleep(0.1)
+    except TimeoutError as error:
+        lost = [f"{device['name']}: {device['reason']}" for device in devices if device["state"] != "connected"]
+        raise YulinkError(say("not every device came up in time"), hint="; ".join(lost)) from error
+    raise YulinkError(say("the agent did not start"), hint=_tail(stage.folder, "run"))
+
+
+async def _watch(
+    console: Console,
+    stage: _Stage,
+    account: Account,
+    agent: asyncio.subprocess.Process,
+    stop: asyncio.Event,
+    duration: float | None,
+) -> None:
+    """Show the agent's state until the time is over, Ctrl-C, or the agent's end."""
+    rates, began, told = demo_view.Rates(), time.monotonic(), 0.0
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        while not stop.is_set() and agent.returncode is None:
+            elapsed = time.monotonic() - began
+            if duration is not None and elapsed >= duration:
+                return
+            status = await ask_status(stage.data_dir)
+            delivered = await asyncio.to_thread(account.delivered)
+            if console.is_terminal:
+                title = say("Yulink demo: {broker} on {url}", broker=stage.broker.kind, url=stage.broker.url)
+                live.update(demo_view.draw(status, rates, delivered, title), refresh=True)
+            elif elapsed - told >= LINE_EVERY_S or not told:
+                told = elapsed or LOOK_S
+                console.print(demo_view.line(status, delivered), highlight=False)
+            try:
+                async with asyncio.timeout(min(LOOK_S, duration - elapsed) if duration is not None else LOOK_S):
+                    await stop.wait()
+            except TimeoutError:
+                continue
+
+
+async def _stop(stage: _Stage, agent: asyncio.subprocess.Process) -> dict[str, Any]:
+    """End the agent in order and return its last word on itself."""
+    if agent.returncode is None:
+        agent.terminate()
+    async with asyncio.timeout(STOP_DEADLINE_S):
+        code = await agent.wait()
+    if code:
+        raise YulinkError(say("the agent ended with exit code {code}", code=code), hint=_tail(stage.folder, "run"))
+    final: dict[str, Any] = json.loads((stage.data_dir / LAST_STATUS_NAME).read_text("utf-8"))
+    return final
+
+
+async def _until_caught_up(account: Account, final: dict[str, Any]) -> None:
+    """Wait for the brain's store to hold what the agent has handed over, or for the deadline: the account will tell."""
+    wanted = sum(device["values_read"] - device["values_filtered"] for device in final["devices"])
+    try:
+        async with asyncio.timeout(CATCH_UP_DEADLINE_S):
+            while await asyncio.to_thread(account.delivered) < wanted:
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        return
+
+
+def _tail(folder: Path, command: str) -> str:
+    """Return the last lines a child wrote, as the hint of what went wrong."""
+    file = folder / f"{command}.log"
+    return file.read_text("utf-8", "replace")[-800:].strip() if file.exists() else ""
+
+
+def _words(summary: dict[str, Any]) -> str:
+    uplink = summary["uplink"]
+    return "\n".join(
+        (
+            say(
+                "{seconds:.0f} s: {read:,} values read from {devices} devices, {bad:,} of them bad",
+                seconds=summary["seconds"],
+                read=summary["values_read"],
+                devices=len(summary["devices"]),
+                bad=sum(device["values_bad"] for device in summary["devices"]),
+            ),
+            say(
+                "delivered {delivered:,}, lost {lost:,}, duplicated {twice:,}, in {messages:,} messages",
+                delivered=summary["values_delivered"],
+                lost=summary["values_lost"],
+                twice=summary["values_duplicated"],
+                messages=summary["messages"],
+            ),
+            say(
+                "{protocol}, {tls}, mutual: {mutual}, sealed: {sealed}; latency {p50:.0f} ms, 99 %: {p99:.0f} ms",
+                protocol=uplink["protocol"],
+                tls=uplink["tls"],
+                mutual=say("yes") if uplink["mutual"] else say("no"),
+                sealed=say("yes") if uplink["sealed"] else say("no"),
+                p50=summary["latency_ms"]["p50"],
+                p99=summary["latency_ms"]["p99"],
+            ),
+            say(
+                "{cpu} µs CPU a value, {memory:.0f} MB",
+                cpu=summary["cpu_us_per_value"],
+                memory=summary["rss_mb"]["core"],
+            ),
+        )
     )
-    return stage, {"stranger_refused": await broker.refuses_strangers(pki.ca)}

@@ -1,4 +1,4 @@
-"""The demo's screen: what the agent says of itself, drawn twice a second, or one line now and then without a terminal."""
+"""The demo's screen: what the agent says of itself, drawn twice a second; without a terminal a line now and then."""
 
 from typing import Any
 
@@ -94,7 +94,7 @@ def line(status: dict[str, Any], delivered: int) -> str:
     up = sum(device["state"] == "connected" for device in status["devices"])
     read = sum(device["values_read"] for device in status["devices"])
     return say(
-        "{seconds:.0f} s: {up} of {devices} devices connected, {read} values read, {delivered} delivered, {waiting} waiting",
+        "{seconds:.0f} s: {up} of {devices} devices up, {read} values read, {delivered} delivered, {waiting} wait",
         seconds=status["uptime_s"],
         up=up,
         devices=len(status["devices"]),

@@ -39,7 +39,7 @@ def reference() -> str:
     """Return the reference page: every key with its type, default and meaning."""
     parts = [
         "# Configuration reference · 配置参考",
-        "Generated from the program; do not edit. A duration or quantity carries its unit: `200ms`, `1s`, `7d`, `4 GB`.",
+        "Generated from the program; do not edit. Durations and quantities carry units: `200ms`, `1s`, `7d`, `4 GB`.",
         "## Top level · 顶层",
         *_table(SiteSection),
         "## devices · 设备",

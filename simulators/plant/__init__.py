@@ -1,1 +1,1 @@
-"""The simulated plant: a CNC machine, a PLC, a power meter and a vibration sensor, as pure functions of seed and steps."""
+"""The simulated plant: CNC machine, PLC, power meter and vibration sensor, as functions of a seed and of steps."""

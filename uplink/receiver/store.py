@@ -200,8 +200,17 @@ class Store:
             (key,),
         ):
             samples = len(short) // 2 if short else len(single or b"") // 4
-            wave = {"gateway": gateway, "device": device, "tag": tag, "ts": iso(ts),
-                    "rate_hz": rate_hz, "full_scale": full_scale, "unit": unit, "samples": samples, "quality": f"0x{quality:08X}"}  # fmt: skip
+            wave = {
+                "gateway": gateway,
+                "device": device,
+                "tag": tag,
+                "ts": iso(ts),
+                "rate_hz": rate_hz,
+                "full_scale": full_scale,
+                "unit": unit,
+                "samples": samples,
+                "quality": f"0x{quality:08X}",
+            }
             yield _line({"waveform": wave | common})
         for ts, source, kind, severity, text, facts in self._db.execute(
             "SELECT ts, source, kind, severity, text, facts FROM event WHERE message = ?", (key,)

@@ -1,0 +1,103 @@
+"""What a value costs on its way in: decode + plausibility + log, 1,000-value Modbus batches, against a floor.
+
+The floor, in the same run, is the least one can do with the same values: numpy decodes them and sqlite3 stores the
+raw bytes of 1,000 values as one blob in one transaction, without names, quality, checksums or a second thread.
+"""
+
+import asyncio
+import resource
+import sqlite3
+import struct
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from buffer.log import open_log
+from drivers.modbus.image import Image, kind_of
+from drivers.modbus.section import ModbusSection
+from edge.agent.ingest import Ingest, TagRule
+from edge.core.catalogue import Catalogue
+from edge.core.clock import SystemClock
+
+VALUES = 1000
+POLLS = 300
+
+
+def cpu_s() -> float:
+    """Return the CPU time of this process with all its threads."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def make_image(catalogue: Catalogue) -> tuple[Image, dict[str, TagRule]]:
+    """Return the plan of a device with 500 f32 and 500 u16 tags, a tenth of them with a plausible range."""
+    tags = {f"f{n}": {"at": f"holding/{2 * n}", "type": "f32", "order": "CDAB"} for n in range(VALUES // 2)}
+    tags |= {f"u{n}": {"at": f"input/{n}", "type": "u16"} for n in range(VALUES // 2)}
+    section = ModbusSection.model_validate({"modbus": "tcp://127.0.0.1", "tags": tags})
+    ids = {name: catalogue.intern("plc", name, kind_of(tag)).id for name, tag in section.tags.items()}
+    rules = {name: TagRule(valid=(-1e9, 1e9)) for name in list(tags)[::10]}
+    return Image(section.tags, ids, section.order, section.limits), rules
+
+
+def answers(image: Image) -> list[bytes]:
+    """Return an answer's data bytes for each request."""
+    chance = np.random.default_rng(1)
+    return [chance.integers(0, 120, request.payload_bytes, np.uint8).tobytes() for request in image.requests]
+
+
+async def way_in(folder: Path) -> tuple[float, float]:
+    """Return microseconds of CPU a value for decode + plausibility, and for the whole way into the durable log."""
+    async with open_log(folder / "log.sqlite3", SystemClock()) as log:
+        image, rules = make_image(log.catalogue)
+        ingest = Ingest("plc", rules, log.catalogue)
+        payloads = answers(image)
+        statuses = [0] * len(payloads)
+
+        def poll() -> list[object]:
+            for number, payload in enumerate(payloads):
+                image.fill(number, payload)
+            return [ingest.take(batch) for batch in image.decode(time.time_ns(), statuses)]  # type: ignore[arg-type]
+
+        poll()
+        before = cpu_s()
+        for _ in range(POLLS):
+            poll()
+        decoding = (cpu_s() - before) / POLLS / VALUES * 1e6
+        before = cpu_s()
+        for _ in range(POLLS):
+            for batch in poll():
+                await log.put(batch)  # type: ignore[arg-type]
+        await log.flush()
+        return decoding, (cpu_s() - before) / POLLS / VALUES * 1e6
+
+
+def floor(folder: Path) -> float:
+    """Return the floor's microseconds of CPU a value."""
+    db = sqlite3.connect(folder / "floor.sqlite3", isolation_level=None)
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("PRAGMA synchronous=FULL")
+    db.execute("CREATE TABLE blob (position INTEGER PRIMARY KEY, data BLOB)")
+    raw = struct.pack(">1000f", *range(VALUES))
+    before = cpu_s()
+    for _ in range(POLLS):
+        db.execute("INSERT INTO blob (data) VALUES (?)", (np.frombuffer(raw, ">f4").astype(np.float64).tobytes(),))
+    spent = cpu_s() - before
+    db.close()
+    return spent / POLLS / VALUES * 1e6
+
+
+def main() -> None:
+    """Print the figures."""
+    with tempfile.TemporaryDirectory() as name:
+        decoding, whole = asyncio.run(way_in(Path(name)))
+        least = floor(Path(name))
+    print(f"decode + plausibility         {decoding:6.3f} µs CPU a value")
+    print(f"decode + plausibility + log   {whole:6.3f} µs CPU a value (target ≤ 2)")
+    print(f"floor: numpy + one blob       {least:6.3f} µs CPU a value")
+    print(f"ratio to the floor            {whole / least:6.1f} x")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""The demo's account: what the agent counted, what its log holds, what the brain stored; the three must agree."""
+
+import sqlite3
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from buffer.log import open_log
+from edge.agent.app import LOG_NAME
+from edge.core.batch import Batch, Waveform
+from edge.core.clock import SystemClock
+
+
+class Account:
+    """The brain's store, read while the brain writes it."""
+
+    def __init__(self, store: Path) -> None:
+        self._store = store
+
+    def delivered(self) -> int:
+        """Return how many values the brain has stored so far."""
+        return self._number("SELECT (SELECT count(*) FROM reading) + (SELECT count(*) FROM waveform)")
+
+    def _rows(self, query: str) -> list[tuple[Any, ...]]:
+        if not self._store.exists():
+            return []
+        db = sqlite3.connect(f"{self._store.absolute().as_uri()}?mode=ro", uri=True)
+        try:
+            return db.execute(query).fetchall()
+        except sqlite3.OperationalError:  # the brain is just making its tables
+            return []
+        finally:
+            db.close()
+
+    def _number(self, query: str) -> int:
+        rows = self._rows(query)
+        return int(rows[0][0] or 0) if rows else 0
+
+    def stored(self) -> Counter[tuple[Any, ...]]:
+        """Return every stored value as (device, tag, ts), with how often it is there."""
+        rows = self._rows("SELECT device, tag, ts FROM reading UNION ALL SELECT device, tag, ts FROM waveform")
+        return Counter(rows)
+
+    def messages(self) -> int:
+        """Return how many messages the brain has stored."""
+        return self._number("SELECT count(*) FROM message")
+
+    def latency_ms(self) -> dict[str, float]:
+        """Return the time from reading a value to its durable commit at the brain: median and 99th percentile."""
+        rows = self._rows("SELECT m.received - r.ts FROM reading r JOIN message m ON m.id = r.message")
+        if not rows:
+            return {"p50": 0.0, "p99": 0.0}
+        ages = np.array([row[0] for row in rows], np.int64) / 1e6
+        return {"p50": round(float(np.percentile(ages, 50)), 1), "p99": round(float(np.percentile(ages, 99)), 1)}
+
+
+async def logged(data_dir: Path) -> Counter[tuple[Any, ...]]:
+    """Return every value in the agent's log as (device, tag, ts), with how often it is there."""
+    found: Counter[tuple[Any, ...]] = Counter()
+    async with open_log(data_dir / LOG_NAME, SystemClock()) as log:
+        position = 0
+        while records := await log.read(position):
+            position = records[-1][0]
+            for _, record in records:
+                if isinstance(record, Batch):
+                    for tag_id, ts in zip(record.tag.tolist(), record.ts.tolist(), strict=True):
+                        tag = log.catalogue[tag_id]
+                        found[tag.device, tag.name, ts] += 1
+                elif isinstance(record, Waveform):
+                    tag = log.catalogue[record.tag]
+                    found[tag.device, tag.name, record.ts] += 1
+    return found
+
+
+async def summarise(
+    account: Account, final: dict[str, Any], seconds: float, data_dir: Path, security: dict[str, bool]
+) -> dict[str, Any]:
+    """Return the demo's summary. `final` is the agent's last word on itself, said after it had drained."""
+    in_log, in_store = await logged(data_dir), account.stored()
+    read = sum(device["values_read"] for device in final["devices"])
+    filtered = sum(device["values_filtered"] for device in final["devices"])
+    unlogged = max(read - filtered - in_log.total(), 0)
+    uplink = final["uplink"]
+    return {
+        "seconds": round(seconds, 2),
+        "devices": [
+            {key: device[key] for key in ("name", "protocol", "security", "values_read", "values_bad")}
+            for device in final["devices"]
+        ],
+        "values_read": read,
+        "values_filtered": filtered,
+        "values_delivered": in_store.total(),
+        "values_lost": (in_log - in_store).total() + unlogged,
+        "values_duplicated": (in_store - in_log).total(),
+        "messages": account.messages(),
+        "bytes_on_wire": uplink["wire_bytes_total"],
+        "latency_ms": account.latency_ms(),
+        "uplink": {
+            "protocol": uplink["protocol"],
+            "tls": uplink["tls"],
+            "mutual": uplink["tls"] != "none" and security["stranger_refused"],
+            "sealed": False,
+        },
+        "cpu_us_per_value": round(final["cpu_s"] / read * 1e6, 1) if read else None,
+        "rss_mb": {"core": round(final["rss_mb"]["core"], 1), "worker": final["rss_mb"]["worker"]},
+        "derived_tags": 0,
+        "events": final["events_total"],
+    }

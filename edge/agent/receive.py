@@ -1,0 +1,43 @@
+"""`yulink receive`: the brain's end as a process."""
+
+import argparse
+import asyncio
+import logging
+import signal
+
+from edge.core.clock import SystemClock
+from edge.core.errors import YulinkError
+from edge.core.language import say
+from uplink.receiver.service import Receiver
+from uplink.section import parse_url
+from uplink.session import Access
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Receive until SIGTERM or SIGINT. Returns the exit code."""
+    if parse_url(arguments.mqtt) is None:
+        raise YulinkError(
+            say("{url!r} is not an MQTT address", url=arguments.mqtt), say("write mqtts://host or mqtts://host:8883")
+        )
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    access = Access(
+        url=arguments.mqtt,
+        ca=arguments.ca,
+        identity=arguments.identity,
+        key=arguments.key,
+        client_id="yulink-brain",
+        clean_start=False,
+        manual_ack=True,
+    )
+    asyncio.run(_serve(Receiver(access, arguments.store, SystemClock(), jsonl=arguments.jsonl)))
+    return 0
+
+
+async def _serve(receiver: Receiver) -> None:
+    running = asyncio.create_task(receiver.run(), name="receiver")
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, running.cancel)
+    await asyncio.wait([running])
+    if not running.cancelled():
+        await running
