@@ -5,18 +5,22 @@ A failed tag is a row with bad quality. A failed session raises `Disconnected`. 
 `ConfigError`. Nothing else crosses a driver's boundary.
 """
 
+from __future__ import annotations
+
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from pydantic import Field
 
-from edge.core.batch import Batch, Waveform
-from edge.core.catalogue import Catalogue
-from edge.core.clock import Clock
 from edge.core.errors import Problem
 from edge.core.section import Duration, Section
+
+if TYPE_CHECKING:  # a configuration is checked without numpy
+    from edge.core.batch import Batch, Waveform
+    from edge.core.catalogue import Catalogue
+    from edge.core.clock import Clock
 
 
 class TagSection(Section):

@@ -14,7 +14,6 @@ from asyncua.crypto.cert_gen import (
     generate_private_key,
     generate_self_signed_app_certificate,
 )
-from asyncua.crypto.uacrypto import der_from_x509
 from asyncua.server.user_managers import UserManager
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -73,7 +72,9 @@ class SimulatedServer:
             node_id, ua.QualifiedName(name, node_id.NamespaceIndex), variable.value, varianttype=kind
         )
         self._nodes[variable.node] = node
-        self._types[variable.node] = (await node.read_data_value()).Value.VariantType
+        held = (await node.read_data_value()).Value
+        assert held is not None
+        self._types[variable.node] = held.VariantType
 
     async def write(self, node: str, value: Any, status: int = 0, source_ts: int | None = None) -> None:
         """Set value, StatusCode and source time (ns since 1970 UTC; now when None)."""
@@ -81,7 +82,9 @@ class SimulatedServer:
         if source_ts is not None:
             when = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=source_ts // 1000)
         data = ua.DataValue(
-            Value=ua.Variant(value, self._types[node]), StatusCode=ua.StatusCode(status), SourceTimestamp=when
+            Value=ua.Variant(value, self._types[node]),
+            StatusCode=ua.StatusCode(ua.UInt32(status)),
+            SourceTimestamp=when,  # type: ignore[arg-type]
         )
         await self._server.write_attribute_value(self._nodes[node].nodeid, data)
 
@@ -144,5 +147,4 @@ def application_identity(uri: str) -> tuple[bytes, bytes]:
     certificate = generate_self_signed_app_certificate(
         key, uri, {"commonName": uri}, [], [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH], days=365
     )
-    assert der_from_x509(certificate) == certificate.public_bytes(Encoding.DER)
     return certificate.public_bytes(Encoding.DER), dump_private_key_as_pem(key)

@@ -14,7 +14,7 @@ from asyncua.crypto.cert_gen import (
     generate_private_key,
     generate_self_signed_app_certificate,
 )
-from asyncua.crypto.uacrypto import CertProperties
+from asyncua.crypto.uacrypto import CertProperties, load_certificate, load_private_key
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -149,8 +149,8 @@ async def _log_in(client: Client, section: OpcUaSection, secret: Callable[[str],
         client.set_password(secret(login.secret))
     elif login.certificate is not None:
         certificate, key = split_pem(secret(login.certificate))
-        await client.load_client_certificate(certificate.path_or_content, certificate.extension)
-        await client.load_private_key(key.path_or_content, extension=key.extension)
+        client.user_certificate = await load_certificate(certificate.path_or_content, certificate.extension)
+        client.user_private_key = await load_private_key(key.path_or_content, extension=key.extension)
 
 
 def _unreachable(section: OpcUaSection, error: Exception) -> Disconnected:

@@ -110,7 +110,8 @@ class OpcUaSession:
         for name, data in first.items():
             if name not in self._driver.tags or section.tags[name].type is None:
                 known = self._driver.tags.get(name)
-                stated = kind_of_type(types[name].Value.Value) if name in types and types[name].Value else None
+                variant = types[name].Value if name in types else None
+                stated = kind_of_type(variant.Value) if variant else None
                 kind = kind_of(data) or (known.kind if known else None) or stated or ValueKind.FLOAT64
                 self._driver.intern(name, kind)
             self._take(name, data)
@@ -124,7 +125,7 @@ class OpcUaSession:
         return section.tags[name].every or section.every or self._driver.context.every
 
     async def _subscribe(self, first: Mapping[str, ua.DataValue]) -> None:
-        """Subscribe what could be read; the rest is read again now and then, so one bad node harms nobody."""
+        """Subscribe every node; one that the server refuses keeps its bad row and harms no other."""
         by_interval: dict[float, list[str]] = {}
         for name in first:
             by_interval.setdefault(self._every(name), []).append(name)
@@ -133,7 +134,9 @@ class OpcUaSession:
             nodes = list({self._nodes[name].nodeid: self._nodes[name] for name in names}.values())
             for start in range(0, len(nodes), READ_ITEMS_MAX):
                 await subscription.subscribe_data_change(
-                    nodes[start : start + READ_ITEMS_MAX], queuesize=QUEUE_PER_ITEM, sampling_interval=every * 1000
+                    nodes[start : start + READ_ITEMS_MAX],
+                    queuesize=QUEUE_PER_ITEM,
+                    sampling_interval=ua.Double(every * 1000),
                 )
 
     def datachange_notification(self, node: Node, value: Any, data: Any) -> None:

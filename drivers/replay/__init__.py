@@ -1,14 +1,27 @@
 """Replay of recorded rows from a CSV file: the smallest driver, and the tutorial's example (see `docs/drivers.md`)."""
 
-from drivers.api import DriverSpec
-from drivers.replay.driver import ReplayDriver
+from typing import Any
+
+from drivers.api import DeviceContext, Driver, DriverSpec
 from drivers.replay.section import ReplaySection
-from drivers.replay.sim import simulate
+
+
+def _create(section: Any, context: DeviceContext) -> Driver:
+    from drivers.replay.driver import ReplayDriver
+
+    return ReplayDriver(section, context)
+
+
+def _simulate() -> Any:
+    from drivers.replay.sim import simulate
+
+    return simulate()
+
 
 SPEC = DriverSpec(
     kind="replay",
     title="Replay of a CSV file",
     section=ReplaySection,
-    create=ReplayDriver,
-    simulate={"csv": simulate},
+    create=_create,
+    simulate={"csv": _simulate},
 )

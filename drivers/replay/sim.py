@@ -32,5 +32,10 @@ async def simulate() -> AsyncIterator[Simulated]:
             "running": {"type": "bool"},
             "program": {"type": "text"},
         }
-        expected = {"speed": 1480.5, "count": 2**64 - 1, "running": True, "program": "法兰-7"}
+        expected: dict[str, bool | int | float | str] = {
+            "speed": 1480.5,
+            "count": 2**64 - 1,
+            "running": True,
+            "program": "法兰-7",
+        }
         yield Simulated({"replay": str(file), "tags": tags}, expected, None, None, None, _nothing)

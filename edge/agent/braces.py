@@ -39,11 +39,11 @@ def expand(name: str, tag: Mapping[str, Any], section: type[DriverSection]) -> I
     if total > EXPANSION_MAX:
         refuse(say("makes {count} tags", count=total), say("at most {limit}", limit=EXPANSION_MAX), on="key")
     several = len(groups) > 1
-    for index, words in enumerate(itertools.product(*groups)):
-        expanded = section.expand_tag(tag, index, _SLOT if several else words[0])
+    for index, chosen in enumerate(itertools.product(*groups)):
+        expanded = section.expand_tag(tag, index, _SLOT if several else chosen[0])
         if several:
-            expanded = {key: _fill(value, words) for key, value in expanded.items()}
-        yield "".join(itertools.chain(*itertools.zip_longest(literals, words, fillvalue=""))), expanded
+            expanded = {key: _fill(value, chosen) for key, value in expanded.items()}
+        yield "".join(itertools.chain(*itertools.zip_longest(literals, chosen, fillvalue=""))), expanded
 
 
 def _words(group: str) -> list[str]:

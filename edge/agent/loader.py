@@ -128,6 +128,7 @@ class _Builder:
             self._wrong(path, *_protocol_words(kinds, raw, specs), on="key")
             return None
         spec = specs[kinds[0]]
+        self._check_secrets(path, raw)
         origins: dict[str, str] = {}
         expanded = dict(raw)
         if isinstance(raw.get("tags"), dict):
@@ -137,7 +138,6 @@ class _Builder:
             return None
         for problem in section.problems():
             self._wrong((*path, *_back(problem.path, origins)), problem.message, problem.hint, problem.on)
-        self._check_secrets(path, raw)
         return Device(name, spec, section, section.every or every)
 
     def _tags(self, path: KeyPath, raw: Mapping[str, Any], spec: DriverSpec, origins: dict[str, str]) -> dict[str, Any]:

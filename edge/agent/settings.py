@@ -34,7 +34,7 @@ def _check_site(site: str) -> str:
 def _check_timezone(name: str) -> str:
     try:
         ZoneInfo(name)
-    except (ValueError, OSError):  # unknown; or a path, or a folder of the time zone database
+    except (KeyError, ValueError, OSError):  # unknown; or a path, or a folder of the time zone database
         known = available_timezones()
         if not known:
             refuse(say("this machine has no time zone database"), say("install the package tzdata"))
