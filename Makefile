@@ -26,12 +26,14 @@ check: .venv/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m edge.agent.generate --check
+	$(BIN)/python -W ignore -m uplink.generate --check
 
 bench: .venv/dev.stamp
 	@for program in benchmarks/bench_*.py; do echo "== $$program"; $(BIN)/python $$program $(ARGS) || exit 1; done
 
 docs: .venv/dev.stamp
 	$(BIN)/python -m edge.agent.generate
+	$(BIN)/python -W ignore -m uplink.generate
 
 # Resolves the newest versions that pyproject.toml admits, for every supported Python at once.
 lock: $(UV)

@@ -29,9 +29,8 @@ def main() -> None:
         summary = json.loads(report.read_text())
     print(f"ready after                   {ready:6.1f} s (target ≤ 15)")
     print(f"core                          {summary['rss_mb']['core']:6.1f} MB RSS (target ≤ 100)")
-    print(
-        f"read / lost / twice           {summary['values_read']} / {summary['values_lost']} / {summary['values_duplicated']}"
-    )
+    account = [summary[f"values_{what}"] for what in ("read", "lost", "duplicated")]
+    print(f"read / lost / twice           {' / '.join(map(str, account))}")
     print(f"latency p50 / p99             {summary['latency_ms']['p50']} / {summary['latency_ms']['p99']} ms")
     print(f"exit code                     {code}")
 

@@ -50,7 +50,7 @@ SPINDLE_RISE_C = 48.0
 class Cnc:
     """Runs part programmes one after the other, now and then interrupted by an alarm."""
 
-    chance: random.Random
+    chance: random.Random = field(compare=False)
     state: ProgramState = ProgramState.WAITING
     program: str = "法兰-7"
     operation: int = 0
@@ -110,7 +110,7 @@ class Cnc:
 class Plc:
     """A filling line: a tank that a pump fills and a valve empties, and a conveyor that counts bottles."""
 
-    chance: random.Random
+    chance: random.Random = field(compare=False)
     level_percent: float = 50.0
     pump_runs: bool = True
     pressure_bar: float = 4.0
@@ -144,7 +144,7 @@ class Plc:
 class Meter:
     """A three-phase meter whose energy register is the integral of the power it shows."""
 
-    chance: random.Random
+    chance: random.Random = field(compare=False)
     base_w: float = 1500.0
     import_kwh: float = 48_213.7
     power_w: float = 1500.0

@@ -1,5 +1,6 @@
 """Planning and decoding as properties: fewest requests, nothing outside, every value from its own registers."""
 
+import itertools
 import math
 import struct
 from typing import Any
@@ -49,7 +50,7 @@ def test_every_span_is_read_by_legal_requests_within_the_gap_budget(spans: list[
         assert 1 <= request.count <= (limits.bits if bits else limits.registers)
         unused = sorted(address for table, address in addresses(request) - wanted)
         run = 0
-        for before, after in zip(unused, unused[1:], strict=False):
+        for before, after in itertools.pairwise(unused):
             run = run + 1 if after == before + 1 else 0
             assert run < max(limits.gap * (16 if bits else 1), 1)
 
