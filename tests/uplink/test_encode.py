@@ -45,8 +45,8 @@ def test_rows_come_back_in_order_with_time_value_and_quality(rows: list[tuple[An
     for lane in Lane:
         chosen = [row for row in rows if row[0].lane is lane]
         if chosen:
-            kinds, ts, value, quality = zip(*chosen, strict=True)
-            batches.append(Batch.of(lane, [TAGS[kind].id for kind in kinds], ts, value, quality))
+            kinds, *columns = zip(*chosen, strict=True)
+            batches.append(Batch.of(lane, [TAGS[kind].id for kind in kinds], *columns))
     message = decode(encode(Parcel(7, 9, tuple(batches), (), historical), CATALOGUE, "a/b"))
     assert (message.gateway, message.epoch, message.seq, message.historical) == ("a/b", 7, 9, historical)
     found = {
