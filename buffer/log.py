@@ -21,6 +21,7 @@ from edge.core.errors import CorruptSegment
 
 PRUNE_EVERY_S = 60.0
 READ_ROWS_MAX = 100_000
+READ_SEGMENTS_MAX = 1000
 EPOCH_BITS = 53  # what a JSON number holds exactly in every language
 
 
@@ -85,20 +86,28 @@ class Log:
         await self._writer.do(nothing)
 
     async def read(self, after: int, rows_max: int = READ_ROWS_MAX) -> list[tuple[int, Record]]:
-        """Return records behind the position `after` with their positions, at most `rows_max` rows but at least one.
+        """Return records behind the position `after` with their positions; empty only at the log's end.
 
-        A corrupt segment is left out and counted.
+        At most `rows_max` rows and `READ_SEGMENTS_MAX` segments, but at least one record: a consumer reads on
+        behind the last position until nothing comes. A corrupt segment is left out and counted.
         """
-        async with self._reader.execute(
-            "SELECT position, rows FROM segment WHERE position > ? ORDER BY position LIMIT 1000", (after,)
-        ) as cursor:
-            listed = [(int(position), int(rows)) async for position, rows in cursor]
-        last, rows_total = after, 0
-        for position, rows in listed:
-            if rows_total and rows_total + rows > rows_max:
-                break
-            last, rows_total = position, rows_total + rows
-        return [(position, record) for position, record in await self.records(after + 1, last) if record is not None]
+        while True:
+            async with self._reader.execute(
+                "SELECT position, rows FROM segment WHERE position > ? ORDER BY position LIMIT ?",
+                (after, READ_SEGMENTS_MAX),
+            ) as cursor:
+                listed = [(int(position), int(rows)) async for position, rows in cursor]
+            if not listed:
+                return []
+            first, last, rows_total = after + 1, after, 0
+            for position, rows in listed:
+                if rows_total and rows_total + rows > rows_max:
+                    break
+                last, rows_total = position, rows_total + rows
+            found = [(position, record) for position, record in await self.records(first, last) if record is not None]
+            if found:
+                return found
+            after = last
 
     async def records(self, first: int, last: int) -> list[tuple[int, Record | None]]:
         """Return what lies at the positions `first` to `last`, None for a corrupt segment."""

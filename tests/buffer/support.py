@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from buffer.log import Log
 from edge.core.batch import Batch, Event, Lane, Record, Severity, Waveform
 
 
@@ -24,3 +25,13 @@ def event(text: str) -> Event:
 
 def waveform(tag: int, start: int) -> Waveform:
     return Waveform(tag, start, 6400.0, 8.0, np.arange(start, start + 16, dtype=np.int16))
+
+
+async def everything(log: Log) -> list[Record]:
+    """All records of a log, read as a consumer does: behind the last position, until nothing comes."""
+    records: list[Record] = []
+    position = 0
+    while found := await log.read(position):
+        records += [record for _, record in found]
+        position = found[-1][0]
+    return records

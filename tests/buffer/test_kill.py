@@ -12,19 +12,18 @@ import pytest
 
 from buffer.log import open_log
 from edge.core.clock import SystemClock
-from tests.buffer.support import values
+from tests.buffer.support import everything, values
 
 CHILD = """
 import asyncio, sys
 from pathlib import Path
 from buffer.log import open_log
 from edge.core.clock import SystemClock
-from tests.buffer.support import numbered, values
+from tests.buffer.support import everything, numbered, values
 
 async def main():
     async with open_log(Path(sys.argv[1]), SystemClock(), commit_interval_s=0.002) as log:
-        stored = [record for _, record in await log.read(0, 10**9)]
-        row = max(values(stored), default=-1) + 1
+        row = max(values(await everything(log)), default=-1) + 1
         while True:
             await log.append([numbered(row, 7)])
             row += 7
@@ -67,7 +66,7 @@ async def test_kill_9_at_any_instant_loses_nothing_durable_and_changes_no_parcel
     assert durable > 100
     assert len(parcels) > 5
     async with open_log(path, SystemClock()) as log:
-        stored = values([record for _, record in await log.read(0, 10**9)])
+        stored = values(await everything(log))
         assert stored == list(range(len(stored)))
         assert len(stored) >= durable
         told: dict[tuple[int, int], list[int]] = {}

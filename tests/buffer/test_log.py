@@ -13,7 +13,7 @@ from edge.core.batch import Batch, Lane, Record
 from edge.core.catalogue import ValueKind
 from edge.core.clock import SystemClock, VirtualClock
 from edge.core.errors import LogError
-from tests.buffer.support import event, numbered, values, waveform
+from tests.buffer.support import event, everything, numbered, values, waveform
 from tests.support import until
 
 CLOCK = SystemClock()
@@ -124,6 +124,21 @@ async def test_a_corrupt_segment_is_set_aside_and_the_rest_goes_on(tmp_path: Pat
         assert values(parcel.records) == [*range(10), *range(20, 30)]
         (gap,) = parcel.gaps
         assert (gap.rows, gap.ts_min, gap.ts_max, gap.reason) == (10, 10, 19, "corrupt segment")
+
+
+async def test_many_corrupt_segments_in_a_row_are_not_mistaken_for_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("buffer.log.READ_SEGMENTS_MAX", 2)
+    path = tmp_path / "log.sqlite3"
+    async with open_log(path, CLOCK) as log:
+        for start in range(0, 80, 10):
+            await log.append([numbered(start, 10)])
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE body SET data = zeroblob(40) WHERE position BETWEEN 2 AND 6")
+    db.close()
+    async with open_log(path, CLOCK) as log:
+        assert values(await everything(log)) == [*range(10), *range(60, 80)]
 
 
 @pytest.mark.parametrize(
