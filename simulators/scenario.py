@@ -2,15 +2,16 @@
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge.core.errors import YulinkError
+from edge.core.errors import WrongInput
 from edge.core.language import say
-from simulators.faults import FaultLine, fault_line
+from simulators.faults import FaultLine, SteppedClock, fault_line
 from simulators.modbus import Server, Unit, serve_serial, serve_tcp
 from simulators.opcua import SimulatedServer, Variable, serve_opcua
 from simulators.plant.machines import ALARMS, Plant
@@ -59,6 +60,7 @@ class RunningPlant:
     secrets: dict[str, str] = field(default_factory=dict)
     lines: dict[str, FaultLine] = field(default_factory=dict)
     units: dict[str, Unit] = field(default_factory=dict)
+    clocks: dict[str, SteppedClock] = field(default_factory=dict)
 
 
 @asynccontextmanager
@@ -66,10 +68,10 @@ async def serve(scenario: str, seed: int = 1) -> AsyncIterator[RunningPlant]:
     """Serve a scenario's devices while the block runs.
 
     Raises:
-        YulinkError: there is no such scenario.
+        WrongInput: there is no such scenario.
     """
     if scenario not in SCENARIOS:
-        raise YulinkError(
+        raise WrongInput(
             say("there is no scenario {name!r}", name=scenario), say("scenarios: {names}", names=", ".join(SCENARIOS))
         )
     running = RunningPlant(Plant(seed))
@@ -227,7 +229,10 @@ async def _serve_cnc(closing: AsyncExitStack, running: RunningPlant, catch_up: A
         "every": "200ms",
         "tags": {name: {"node": nodes[name], "unit": unit} for name, (_, _, unit) in _CNC.items()},
     }
-    writing = asyncio.create_task(_write_cnc(server, running.plant, nodes, first, catch_up), name="simulated CNC")
+    clock = running.clocks["cnc-07"] = SteppedClock()
+    writing = asyncio.create_task(
+        _write_cnc(server, running.plant, nodes, first, catch_up, clock), name="simulated CNC"
+    )
 
     async def stop() -> None:
         writing.cancel()
@@ -254,16 +259,21 @@ def _cnc_values(plant: Plant) -> dict[str, Any]:
 
 
 async def _write_cnc(
-    server: SimulatedServer, plant: Plant, nodes: dict[str, str], shown: dict[str, Any], catch_up: Any
+    server: SimulatedServer,
+    plant: Plant,
+    nodes: dict[str, str],
+    shown: dict[str, Any],
+    catch_up: Any,
+    clock: SteppedClock,
 ) -> None:
-    """Write what has changed to the server ten times a second."""
+    """Write what has changed to the server ten times a second, with the machine's own time."""
     while True:
         await asyncio.sleep(TICK_S)
         catch_up()
         now = _cnc_values(plant)
         for name, value in now.items():
             if value != shown[name]:
-                await server.write(nodes[name], value)
+                await server.write(nodes[name], value, source_ts=clock.now())
         shown = now
 
 
@@ -275,32 +285,58 @@ class FaultWindow:
     fault: str
     start_s: float
     length_s: float
+    code: int = 4
 
 
-FAULTS = ("refuse", "cut", "freeze", "delay", "garbage", "exception", "wrong", "silent")
+LINE_FAULTS = ("refuse", "cut", "freeze", "delay", "garbage")
+SLAVE_FAULTS = ("exception", "wrong", "silent")
+FAULTS = (*LINE_FAULTS, *SLAVE_FAULTS, "clock")
+CLOCK_STEP_S = 3600.0
 
 
 def parse_fault(text: str) -> FaultWindow:
-    """Return the window written as `plc-1:freeze@10s+5s`. Raises YulinkError."""
+    """Return the window written as `plc-1:freeze@10s+5s`. Raises WrongInput.
+
+    `exception` may name its Modbus code, as in `plc-1:exception-6@10s+5s`; alone it is 4, a device failure.
+    """
     hint = say("write device:fault@start+length, e.g. plc-1:freeze@10s+5s; faults: {names}", names=", ".join(FAULTS))
     device, _, rest = text.partition(":")
     fault, _, times = rest.partition("@")
     start, _, length = times.partition("+")
     try:
-        window = FaultWindow(device, fault, float(start.removesuffix("s")), float(length.removesuffix("s")))
+        fault, _, code = fault.partition("-")
+        window = FaultWindow(
+            device, fault, float(start.removesuffix("s")), float(length.removesuffix("s")), int(code or 4)
+        )
     except ValueError as error:
-        raise YulinkError(say("{text!r} is not a fault", text=text), hint) from error
-    if device not in DEVICES or fault not in FAULTS or window.start_s < 0 or window.length_s <= 0:
-        raise YulinkError(say("{text!r} is not a fault", text=text), hint)
+        raise WrongInput(say("{text!r} is not a fault", text=text), hint) from error
+    in_time = 0 <= window.start_s < math.inf and 0 < window.length_s < math.inf
+    if device not in DEVICES or fault not in FAULTS or not in_time or not 1 <= window.code <= 255:
+        raise WrongInput(say("{text!r} is not a fault", text=text), hint)
     return window
 
 
+def check_fault(running: RunningPlant, window: FaultWindow) -> None:
+    """Raise WrongInput for a fault the device cannot have.
+
+    Faults of the line need a TCP device, faults of the slave a Modbus device, and only the CNC has a clock.
+    """
+    able = {
+        **dict.fromkeys(LINE_FAULTS, running.lines.keys()),
+        **dict.fromkeys(SLAVE_FAULTS, running.units.keys()),
+        "clock": running.clocks.keys(),
+    }[window.fault]
+    if window.device not in able:
+        raise WrongInput(
+            say("{device} cannot have the fault {fault}", device=window.device, fault=window.fault),
+            say("devices that can: {names}", names=", ".join(able) or "–"),
+        )
+
+
 async def _disturb(running: RunningPlant, window: FaultWindow) -> None:
-    """Play one fault window. Faults of the line need a TCP device, faults of the slave a Modbus device."""
+    """Play one fault window."""
     line, unit = running.lines.get(window.device), running.units.get(window.device)
-    at_line = {"refuse", "cut", "freeze", "delay", "garbage"} & {window.fault}
-    if (at_line and line is None) or (not at_line and unit is None):
-        raise YulinkError(say("{device} cannot have the fault {fault}", device=window.device, fault=window.fault))
+    clock = running.clocks.get(window.device)
     await asyncio.sleep(window.start_s)
     match window.fault:
         case "refuse" | "cut" if line:
@@ -313,16 +349,20 @@ async def _disturb(running: RunningPlant, window: FaultWindow) -> None:
         case "garbage" if line:
             line.garbage()
         case "exception" if unit:
-            unit.exception_always = 4
+            unit.exception_always = window.code
         case "wrong" if unit:
             unit.wrong = "transaction" if line else "unit"
         case "silent" if unit:
             unit.silent = True
+        case "clock" if clock:
+            clock.step(CLOCK_STEP_S)
     await asyncio.sleep(window.length_s)
     if line:
         line.heal()
     if unit:
         unit.exception_always, unit.wrong, unit.silent = None, None, False
+    if clock and window.fault == "clock":
+        clock.step(-CLOCK_STEP_S)
 
 
 async def simulate(
@@ -335,13 +375,16 @@ async def simulate(
 ) -> None:
     """Serve a scenario until cancelled or for `duration_s`; print where to find it once it is ready."""
     windows = [parse_fault(text) for text in faults]
-    async with serve(scenario, seed) as running, asyncio.TaskGroup() as disturbances:
+    async with serve(scenario, seed) as running:
+        for window in windows:
+            check_fault(running, window)
         listing = {"devices": running.configuration, "secrets": running.secrets}
         print(json.dumps(listing, ensure_ascii=False) if json_output else _yaml(running), flush=True)
-        tasks = [disturbances.create_task(_disturb(running, window)) for window in windows]
-        await asyncio.sleep(duration_s if duration_s is not None else 10**9)
-        for task in tasks:
-            task.cancel()
+        async with asyncio.TaskGroup() as disturbances:
+            tasks = [disturbances.create_task(_disturb(running, window)) for window in windows]
+            await asyncio.sleep(duration_s if duration_s is not None else 10**9)
+            for task in tasks:
+                task.cancel()
 
 
 def _yaml(running: RunningPlant) -> str:

@@ -21,6 +21,8 @@ from edge.core.language import say
 READ_ITEMS_MAX = 200
 WAITING_MAX = 100_000
 QUEUE_PER_ITEM = 10
+OVERFLOW = 0x480
+"""InfoType DataValue with the bit Overflow (OPC 10000-4, 7.39): values before this one were dropped."""
 QUIET_S = 2.0
 
 log = logging.getLogger("yulink.opcua")
@@ -94,8 +96,8 @@ class OpcUaSession:
         self._nodes: dict[str, Node] = {}
         self._origins: dict[str, str] = {}
         self._due: dict[str, float] = {}
-        self.overflowed = 0
-        """Changes dropped because they came faster than they were taken; the oldest went."""
+        self._last: dict[str, tuple[int, Any, int]] = {}
+        self._overflowed: set[str] = set()
 
     async def start(self) -> None:
         """Read every variable once, which gives kinds and first values, and subscribe where that is wanted."""
@@ -154,9 +156,15 @@ class OpcUaSession:
     def _take(self, name: str, data: ua.DataValue) -> None:
         tag = self._driver.tags[name]
         ts, value, status = row(data, tag.kind, self._clock.now())
+        if (known := self._last.get(name)) is not None and known[0::2] == (ts, status) and _same(known[1], value):
+            return  # the first notification repeats what was read at the start; an unchanged value polled again
+        self._last[name] = (ts, value, status)
+        if name in self._overflowed:
+            self._overflowed.discard(name)
+            status |= OVERFLOW
         if len(self._waiting) >= WAITING_MAX:
-            self._waiting.popleft()
-            self.overflowed += 1
+            oldest, *_ = self._waiting.popleft()
+            self._overflowed.add(oldest.name)
         self._waiting.append((tag, ts, value, status))
         self._origins[name] = f"{self._driver.section.tags[name].node} = {data.Value.Value if data.Value else None!r}"
 
@@ -234,3 +242,7 @@ class OpcUaSession:
     def raw(self) -> Mapping[str, str]:
         """Return per tag its node and the value as the server gave it."""
         return self._origins
+
+
+def _same(one: Any, other: Any) -> bool:
+    return bool(one == other or (one != one and other != other))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from edge.core.errors import ConfigError, YulinkError
+from edge.core.errors import ConfigError, WrongInput, YulinkError
 from edge.core.language import say
 
 EXIT_OK = 0
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(say("error: {message}", message=error.message), file=sys.stderr)
         if error.hint:
             print(say("help: {hint}", hint=error.hint), file=sys.stderr)
-        return EXIT_FAILED
+        return EXIT_WRONG_INPUT if isinstance(error, WrongInput) else EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:

@@ -189,13 +189,13 @@ async def _watch(
             if duration is not None and elapsed >= duration:
                 return
             status = await ask_status(stage.data_dir)
-            delivered = await asyncio.to_thread(account.delivered)
+            standing = await asyncio.to_thread(account.standing)
             if console.is_terminal:
                 title = say("Yulink demo: {broker} on {url}", broker=stage.broker.kind, url=stage.broker.url)
-                live.update(demo_view.draw(status, rates, delivered, title), refresh=True)
+                live.update(demo_view.draw(status, rates, standing, title), refresh=True)
             elif elapsed - told >= LINE_EVERY_S or not told:
                 told = elapsed or LOOK_S
-                console.print(demo_view.line(status, delivered), highlight=False)
+                console.print(demo_view.line(status, standing), highlight=False)
             try:
                 async with asyncio.timeout(min(LOOK_S, duration - elapsed) if duration is not None else LOOK_S):
                     await stop.wait()

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +13,65 @@ from edge.agent.app import LOG_NAME
 from edge.core.batch import Batch, Waveform
 from edge.core.clock import SystemClock
 
+_AGES = "SELECT m.received - r.ts FROM reading r JOIN message m ON m.id = r.message"
+REMEMBERED_MAX = 200_000
+LATENCY_MESSAGES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the brain holds at this moment. `duplicated` counts repeats among the last 200,000 readings."""
+
+    values: int = 0
+    rows: int = 0
+    duplicated: int = 0
+    latency_ms: float = 0.0
+
 
 class Account:
-    """The brain's store, read while the brain writes it."""
+    """The brain's store, read while the brain writes it. Rows are only ever added there, so row ids count them."""
 
     def __init__(self, store: Path) -> None:
         self._store = store
+        self._seen: dict[tuple[Any, ...], None] = {}
+        self._looked_through = 0
+        self._duplicated = 0
+
+    def standing(self) -> Standing:
+        """Return the state now; each call looks only at what came since the last one."""
+        for rowid, *key in self._rows(
+            "SELECT rowid, gateway, device, tag, ts FROM reading WHERE rowid > ? ORDER BY rowid",
+            (self._looked_through,),
+        ):
+            self._looked_through = rowid
+            self._duplicated += tuple(key) in self._seen
+            self._seen[tuple(key)] = None
+            if len(self._seen) > REMEMBERED_MAX:
+                del self._seen[next(iter(self._seen))]
+        counted = self._rows(
+            "SELECT (SELECT ifnull(max(rowid), 0) FROM reading), (SELECT ifnull(max(rowid), 0) FROM waveform),"
+            " (SELECT ifnull(max(rowid), 0) FROM event)"
+        )
+        readings, waveforms, events = counted[0] if counted else (0, 0, 0)
+        latest = self._number("SELECT max(id) FROM message") - LATENCY_MESSAGES
+        ages = [row[0] for row in self._rows(_AGES + " WHERE m.id > ?", (latest,))]
+        return Standing(
+            values=readings + waveforms,
+            rows=readings + waveforms + events,
+            duplicated=self._duplicated,
+            latency_ms=float(np.median(ages)) / 1e6 if ages else 0.0,
+        )
 
     def delivered(self) -> int:
         """Return how many values the brain has stored so far."""
-        return self._number("SELECT (SELECT count(*) FROM reading) + (SELECT count(*) FROM waveform)")
+        return self.standing().values
 
-    def _rows(self, query: str) -> list[tuple[Any, ...]]:
+    def _rows(self, query: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         if not self._store.exists():
             return []
         db = sqlite3.connect(f"{self._store.absolute().as_uri()}?mode=ro", uri=True)
         try:
-            return db.execute(query).fetchall()
+            return db.execute(query, parameters).fetchall()
         except sqlite3.OperationalError:  # the brain is just making its tables
             return []
         finally:
@@ -49,7 +92,7 @@ class Account:
 
     def latency_ms(self) -> dict[str, float]:
         """Return the time from reading a value to its durable commit at the brain: median and 99th percentile."""
-        rows = self._rows("SELECT m.received - r.ts FROM reading r JOIN message m ON m.id = r.message")
+        rows = self._rows(_AGES)
         if not rows:
             return {"p50": 0.0, "p99": 0.0}
         ages = np.array([row[0] for row in rows], np.int64) / 1e6

@@ -1,5 +1,6 @@
 """The demo's screen: what the agent says of itself, drawn twice a second; without a terminal a line now and then."""
 
+from collections import deque
 from typing import Any
 
 from rich.console import Group
@@ -7,28 +8,32 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from edge.agent.demo_account import Standing
 from edge.core.language import say
 
 EVENTS_SHOWN = 6
+RATE_WINDOW_S = 10.0
 
 _STATE_STYLES = {"connected": "green", "connecting": "yellow", "lost": "red"}
 
 
 class Rates:
-    """Values a second of each device, from two looks at its counter."""
+    """Values a second of each device over the last seconds, from looks at its counter."""
 
     def __init__(self) -> None:
-        self._last: dict[str, tuple[int, int]] = {}
+        self._looks: dict[str, deque[tuple[float, int]]] = {}
 
-    def of(self, device: dict[str, Any], now: int) -> float:
-        """Return the rate since the last call for this device; `now` in nanoseconds."""
-        count = device["values_read"]
-        before, then = self._last.get(device["name"], (count, now))
-        self._last[device["name"]] = (count, now)
-        return (count - before) / ((now - then) / 1e9) if now > then else 0.0
+    def of(self, device: dict[str, Any], uptime_s: float) -> float:
+        """Return the rate over at most `RATE_WINDOW_S` before this look."""
+        looks = self._looks.setdefault(device["name"], deque())
+        looks.append((uptime_s, device["values_read"]))
+        while len(looks) > 2 and looks[1][0] <= uptime_s - RATE_WINDOW_S:
+            looks.popleft()
+        then, before = looks[0]
+        return (device["values_read"] - before) / (uptime_s - then) if uptime_s > then else 0.0
 
 
-def draw(status: dict[str, Any], rates: Rates, delivered: int, title: str) -> Panel:
+def draw(status: dict[str, Any], rates: Rates, standing: Standing, title: str) -> Panel:
     """Return the whole screen for one status object."""
     devices = Table(expand=True, box=None, pad_edge=False)
     for heading, justify in (
@@ -49,14 +54,14 @@ def draw(status: dict[str, Any], rates: Rates, delivered: int, title: str) -> Pa
             device["security"],
             Text(state, _STATE_STYLES[device["state"]]),
             f"{device['values_read']:,}",
-            f"{rates.of(device, status['now']):,.0f}",
+            f"{rates.of(device, status['uptime_s']):,.0f}",
             f"{device['values_bad']:,}",
         )
     events = [Text(f"{event['source']}: {event['text']}") for event in status["events"][-EVENTS_SHOWN:]]
-    return Panel(Group(devices, Text(), *(_facts(status, delivered)), Text(), *events), title=title)
+    return Panel(Group(devices, Text(), *_facts(status, standing), Text(), *events), title=title)
 
 
-def _facts(status: dict[str, Any], delivered: int) -> list[Text]:
+def _facts(status: dict[str, Any], standing: Standing) -> list[Text]:
     uplink, backlog, kept = status["uplink"], status["backlog"], status["log"]
     link = (
         say(
@@ -75,8 +80,21 @@ def _facts(status: dict[str, Any], delivered: int) -> list[Text]:
         megabytes=kept["disk_bytes"] / 1e6,
         hours=headroom(status),
     )
-    counted = say("delivered: {delivered:,} rows confirmed and stored by the brain", delivered=delivered)
-    return [Text(link), Text(waiting), Text(counted, "bold green")]
+    lost = missing(status, standing)
+    counted = say(
+        "delivered: {delivered:,} values stored by the brain; lost {lost:,}, twice {twice:,}; latency {latency:.0f} ms",
+        delivered=standing.values,
+        lost=lost,
+        twice=standing.duplicated,
+        latency=standing.latency_ms,
+    )
+    return [Text(link), Text(waiting), Text(counted, "bold red" if lost or standing.duplicated else "bold green")]
+
+
+def missing(status: dict[str, Any], standing: Standing) -> int:
+    """Return how many rows the agent holds for confirmed that the brain's store, looked at later, does not hold."""
+    confirmed: int = status["log"]["rows_durable_total"] - status["backlog"]["rows"]
+    return max(confirmed - standing.rows, 0)
 
 
 def headroom(status: dict[str, Any]) -> str:
@@ -89,7 +107,7 @@ def headroom(status: dict[str, Any]) -> str:
     return f"{min(hours, 99_999):,.0f}"
 
 
-def line(status: dict[str, Any], delivered: int) -> str:
+def line(status: dict[str, Any], standing: Standing) -> str:
     """Return the state in one line, for output that is no terminal."""
     up = sum(device["state"] == "connected" for device in status["devices"])
     read = sum(device["values_read"] for device in status["devices"])
@@ -99,6 +117,6 @@ def line(status: dict[str, Any], delivered: int) -> str:
         up=up,
         devices=len(status["devices"]),
         read=read,
-        delivered=delivered,
+        delivered=standing.values,
         waiting=status["backlog"]["rows"],
     )

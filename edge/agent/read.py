@@ -13,7 +13,7 @@ from edge.agent.settings import Device, Settings
 from edge.core.batch import Batch, Waveform
 from edge.core.catalogue import Catalogue, Tag
 from edge.core.clock import SystemClock
-from edge.core.errors import Disconnected, YulinkError
+from edge.core.errors import Disconnected, WrongInput
 from edge.core.language import say
 from edge.core.quality import describe, is_bad
 
@@ -26,7 +26,7 @@ def run(config: Path, device: str, tags: Sequence[str], *, json_output: bool) ->
     settings = load(config, offline=True)
     if device not in settings.devices:
         near = difflib.get_close_matches(device, settings.devices, 1)
-        raise YulinkError(
+        raise WrongInput(
             say("there is no device {device!r} in {config}", device=device, config=config),
             hint=say("did you mean {name!r}?", name=near[0])
             if near
@@ -34,7 +34,7 @@ def run(config: Path, device: str, tags: Sequence[str], *, json_output: bool) ->
         )
     rows = asyncio.run(_read(settings, settings.devices[device]))
     if unknown := [tag for tag in tags if tag not in {row["tag"] for row in rows}]:
-        raise YulinkError(
+        raise WrongInput(
             say("{device} has no tag {tag!r}", device=device, tag=unknown[0]),
             hint=say("tags: {names}", names=", ".join(row["tag"] for row in rows)),
         )

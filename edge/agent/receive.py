@@ -6,7 +6,7 @@ import logging
 import signal
 
 from edge.core.clock import SystemClock
-from edge.core.errors import YulinkError
+from edge.core.errors import WrongInput
 from edge.core.language import say
 from uplink.receiver.service import Receiver
 from uplink.section import parse_url
@@ -16,7 +16,7 @@ from uplink.session import Access
 def run(arguments: argparse.Namespace) -> int:
     """Receive until SIGTERM or SIGINT. Returns the exit code."""
     if parse_url(arguments.mqtt) is None:
-        raise YulinkError(
+        raise WrongInput(
             say("{url!r} is not an MQTT address", url=arguments.mqtt), say("write mqtts://host or mqtts://host:8883")
         )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")

@@ -17,6 +17,10 @@ class YulinkError(Exception):
         return f"{self.message} ({self.hint})" if self.hint else self.message
 
 
+class WrongInput(YulinkError):
+    """The user named something that is not there or cannot be. Commands end with exit code 2."""
+
+
 class Closed(YulinkError):
     """You closed it. Using it now is a mistake in the program."""
 
