@@ -40,17 +40,17 @@ class Variable:
 
 
 class _Users(UserManager):
-    def __init__(self, passwords: Mapping[str, str], allow_anonymous: bool) -> None:
+    def __init__(self, passwords: Mapping[str, str], certificates: Sequence[bytes], allow_anonymous: bool) -> None:
         self._passwords = passwords
+        self._certificates = certificates
         self._allow_anonymous = allow_anonymous
 
     def get_user(self, iserver: Any, username: Any = None, password: Any = None, certificate: Any = None) -> Any:
         from asyncua.crypto.permission_rules import User, UserRole
 
-        if username is None and certificate is not None and self._allow_anonymous:
-            return User(role=UserRole.User)
         if username is None:
-            return User(role=UserRole.User) if self._allow_anonymous else None
+            known = certificate is not None and bytes(certificate) in self._certificates
+            return User(role=UserRole.User) if known or self._allow_anonymous else None
         return User(role=UserRole.User, name=username) if self._passwords.get(username) == password else None
 
 
@@ -105,6 +105,7 @@ async def serve_opcua(
     port: int = 0,
     security: Sequence[str] = ("none",),
     users: Mapping[str, str] | None = None,
+    user_certificates: Sequence[bytes] = (),
     allow_anonymous: bool = True,
 ) -> AsyncIterator[SimulatedServer]:
     """Serve the variables while the block runs.
@@ -113,11 +114,12 @@ async def serve_opcua(
         port: 0 takes any free one.
         security: of "none", "sign", "sign+encrypt" (Basic256Sha256).
         users: passwords by user name.
+        user_certificates: DER of those who may log in with one.
         allow_anonymous: whether one may log in without a name.
     """
     from simulators.broker import free_port
 
-    server = Server(user_manager=_Users(users or {}, allow_anonymous))
+    server = Server(user_manager=_Users(users or {}, user_certificates, allow_anonymous))
     await server.init()
     url = f"opc.tcp://127.0.0.1:{port or free_port()}/yulink"
     server.set_endpoint(url)

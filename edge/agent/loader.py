@@ -21,6 +21,7 @@ from edge.agent.settings import Device, Settings, SiteSection
 from edge.agent.yaml_source import KeyPath, Source, read_source
 from edge.core.errors import ConfigError, Problem
 from edge.core.language import say
+from edge.core.section import secret_names
 from uplink.section import UplinkSection
 
 DEVICES_MAX = 1000
@@ -128,7 +129,7 @@ class _Builder:
             self._wrong(path, *_protocol_words(kinds, raw, specs), on="key")
             return None
         spec = specs[kinds[0]]
-        self._check_secrets(path, raw)
+        self._check_secrets(path, spec.section, raw)
         origins: dict[str, str] = {}
         expanded = dict(raw)
         if isinstance(raw.get("tags"), dict):
@@ -178,18 +179,14 @@ class _Builder:
         except ValidationError:
             return None
 
-    def _check_secrets(self, path: KeyPath, raw: Mapping[str, Any]) -> None:
-        login = raw.get("login")
-        name = login.get("secret") if isinstance(login, dict) else None
-        if not isinstance(name, str):
-            return
-        place = (*path, "login", "secret")
-        found = find_secret(name, self._folder)
-        if found is None:
-            self._wrong(place, *missing_secret(name, self._folder))
-        elif found.is_exposed:
-            message = say("others may read the secret {name!r}", name=name)
-            self.problems.append(Problem(place, message, f"chmod 600 {found.file}", severity="warning"))
+    def _check_secrets(self, path: KeyPath, section: type[BaseModel], raw: Mapping[str, Any]) -> None:
+        for key, name in secret_names(section, raw):
+            found = find_secret(name, self._folder)
+            if found is None:
+                self._wrong((*path, *key), *missing_secret(name, self._folder))
+            elif found.is_exposed:
+                message = say("others may read the secret {name!r}", name=name)
+                self.problems.append(Problem((*path, *key), message, f"chmod 600 {found.file}", severity="warning"))
 
     def _check_files(self, uplink: Any) -> None:
         for key in ("identity", "ca"):

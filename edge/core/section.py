@@ -5,7 +5,8 @@ Unknown keys are refused. A model raises nothing itself: pydantic collects every
 """
 
 import re
-from typing import Annotated, Any, NoReturn
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, NoReturn, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -72,5 +73,26 @@ Size = Annotated[float, _parse(_SIZE, " MB"), Field(gt=0, examples=["500 MB", "4
 Frequency = Annotated[float, _parse(_RATE, " Hz"), Field(gt=0, examples=["6.4 kHz"])]
 """A rate in hertz. Written `6.4 kHz`."""
 
-SecretName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", examples=["cnc-07"])]
+_SECRET = object()
+_SECRET_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+SecretName = Annotated[str, Field(pattern=_SECRET_NAME, examples=["cnc-07"]), _SECRET]
 """The name of a secret; the secret itself stands in a file, the environment or a systemd credential."""
+
+
+def secret_names(
+    section: type[BaseModel], raw: Mapping[str, Any], path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield place and name of every secret that a section's raw settings refer to, as far as the names are right."""
+    for key, field in section.model_fields.items():
+        value = raw.get(key)
+        if isinstance(value, str) and _is_secret(field.annotation, field.metadata) and re.match(_SECRET_NAME, value):
+            yield (*path, key), value
+        elif isinstance(value, Mapping):
+            for part in (field.annotation, *get_args(field.annotation)):
+                if isinstance(part, type) and issubclass(part, BaseModel):
+                    yield from secret_names(part, value, (*path, key))
+
+
+def _is_secret(annotation: Any, metadata: Iterable[Any]) -> bool:
+    own = (*metadata, *getattr(annotation, "__metadata__", ()))
+    return _SECRET in own or any(_is_secret(part, ()) for part in get_args(annotation))
