@@ -1,12 +1,10 @@
 """What every driver must do, as functions over its specification. A new driver is tested by being installed.
 
-Each check opens the simulated device of one variant, so it needs nothing but the specification. Checks that a
-device's abilities do not allow return False.
+The checks of one variant share its simulated device and leave it as they found it. A check that the device's
+abilities do not allow returns False.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 from drivers.api import DeviceContext, Driver, DriverSpec, Session, Simulated
@@ -31,13 +29,6 @@ def make_driver(spec: DriverSpec, device: Simulated) -> tuple[Driver, Catalogue]
     return spec.create(section, context), catalogue
 
 
-@asynccontextmanager
-async def _running(spec: DriverSpec, variant: str) -> AsyncIterator[tuple[Simulated, Driver, Catalogue]]:
-    async with spec.simulate[variant]() as device:
-        driver, catalogue = make_driver(spec, device)
-        yield device, driver, catalogue
-
-
 async def _collect(
     session: Session, catalogue: Catalogue, wanted: set[str], bad: bool = False
 ) -> dict[str, tuple[Any, int]]:
@@ -55,9 +46,10 @@ async def _collect(
     return seen
 
 
-async def check_values(spec: DriverSpec, variant: str) -> bool:
+async def check_values(spec: DriverSpec, device: Simulated) -> bool:
     """Every tag arrives with good quality and equals the simulated device's value, exactly and in its type."""
-    async with _running(spec, variant) as (device, driver, catalogue), driver.connect() as session:
+    driver, catalogue = make_driver(spec, device)
+    async with driver.connect() as session:
         seen = await _collect(session, catalogue, set(device.expected))
         for name, expected in device.expected.items():
             value, quality = seen[name]
@@ -68,41 +60,41 @@ async def check_values(spec: DriverSpec, variant: str) -> bool:
     return True
 
 
-async def check_closing(spec: DriverSpec, variant: str) -> bool:
+async def check_closing(spec: DriverSpec, device: Simulated) -> bool:
     """Closing and cancelling end within four seconds, in the middle of a read too, and can be repeated."""
-    async with _running(spec, variant) as (_, driver, _):
-        for reads in (0, 1):
-            async with asyncio.timeout(END_DEADLINE_S + ARRIVE_DEADLINE_S), driver.connect() as session:
-                for _ in range(reads):
-                    await session.read()
+    driver, _ = make_driver(spec, device)
+    for reads in (0, 1):
+        async with asyncio.timeout(END_DEADLINE_S + ARRIVE_DEADLINE_S), driver.connect() as session:
+            for _ in range(reads):
+                await session.read()
 
-        async def live() -> None:
-            async with driver.connect() as session:
-                while True:
-                    await session.read()
+    async def live() -> None:
+        async with driver.connect() as session:
+            while True:
+                await session.read()
 
-        for patience_s in (0.0, 0.3):
-            living = asyncio.create_task(live())
-            await asyncio.sleep(patience_s)
-            living.cancel()
-            done, _ = await asyncio.wait({living}, timeout=END_DEADLINE_S)
-            assert done, "cancelling did not end the session"
-            assert living.cancelled(), living
+    for patience_s in (0.0, 0.3):
+        living = asyncio.create_task(live())
+        await asyncio.sleep(patience_s)
+        living.cancel()
+        done, _ = await asyncio.wait({living}, timeout=END_DEADLINE_S)
+        assert done, "cancelling did not end the session"
+        assert living.cancelled(), living
     return True
 
 
-async def check_cut(spec: DriverSpec, variant: str) -> bool:
+async def check_cut(spec: DriverSpec, device: Simulated) -> bool:
     """A cut gives `Disconnected` in bounded time; after the repair the driver connects and reads again."""
-    async with _running(spec, variant) as (device, driver, catalogue):
-        if device.cut is None:
-            return False
-        async with driver.connect() as session:
-            await _collect(session, catalogue, set(device.expected))
-            await device.cut()
-            await _expect_disconnected(session)
-        await device.restore()
-        async with driver.connect() as session:
-            await _collect(session, catalogue, set(device.expected))
+    driver, catalogue = make_driver(spec, device)
+    if device.cut is None:
+        return False
+    async with driver.connect() as session:
+        await _collect(session, catalogue, set(device.expected))
+        await device.cut()
+        await _expect_disconnected(session)
+    await device.restore()
+    async with driver.connect() as session:
+        await _collect(session, catalogue, set(device.expected))
     return True
 
 
@@ -115,37 +107,39 @@ async def _expect_disconnected(session: Session) -> None:
         return
 
 
-async def check_spoiled_tag(spec: DriverSpec, variant: str) -> bool:
+async def check_spoiled_tag(spec: DriverSpec, device: Simulated) -> bool:
     """A tag that cannot be read is a row with bad quality, and no other tag is touched."""
-    async with _running(spec, variant) as (device, driver, catalogue):
-        if device.spoil is None:
-            return False
-        async with driver.connect() as session:
-            await _collect(session, catalogue, set(device.expected))
-            victim = sorted(device.expected)[0]
-            await device.spoil(victim)
-            seen = await _collect(session, catalogue, {victim}, bad=True)
-            assert is_bad(seen[victim][1])
-            for name in seen.keys() - {victim}:
-                assert seen[name] == (device.expected[name], seen[name][1]), name
-                assert not is_bad(seen[name][1]), name
+    driver, catalogue = make_driver(spec, device)
+    if device.spoil is None:
+        return False
+    async with driver.connect() as session:
+        await _collect(session, catalogue, set(device.expected))
+        victim = sorted(device.expected)[0]
+        await device.spoil(victim)
+        seen = await _collect(session, catalogue, {victim}, bad=True)
+        assert is_bad(seen[victim][1])
+        for name in seen.keys() - {victim}:
+            assert seen[name] == (device.expected[name], seen[name][1]), name
+            assert not is_bad(seen[name][1]), name
+    await device.restore()
     return True
 
 
-async def check_garbage(spec: DriverSpec, variant: str) -> bool:
+async def check_garbage(spec: DriverSpec, device: Simulated) -> bool:
     """Nonsense from the device never hangs a read and never becomes a good value."""
-    async with _running(spec, variant) as (device, driver, catalogue):
-        if device.garbage is None:
-            return False
-        async with driver.connect() as session:
-            await _collect(session, catalogue, set(device.expected))
-            await device.garbage()
-            try:
-                async with asyncio.timeout(LOSS_DEADLINE_S):
-                    while not await _saw_bad(session, catalogue, device):
-                        pass
-            except Disconnected:
-                return True
+    driver, catalogue = make_driver(spec, device)
+    if device.garbage is None:
+        return False
+    async with driver.connect() as session:
+        await _collect(session, catalogue, set(device.expected))
+        await device.garbage()
+        try:
+            async with asyncio.timeout(LOSS_DEADLINE_S):
+                while not await _saw_bad(session, catalogue, device):
+                    pass
+        except Disconnected:
+            pass
+    await device.restore()
     return True
 
 
@@ -162,9 +156,10 @@ async def _saw_bad(session: Session, catalogue: Catalogue, device: Simulated) ->
     return bad
 
 
-async def check_times(spec: DriverSpec, variant: str) -> bool:
+async def check_times(spec: DriverSpec, device: Simulated) -> bool:
     """The times of a tag never go back."""
-    async with _running(spec, variant) as (_, driver, _), driver.connect() as session:
+    driver, _ = make_driver(spec, device)
+    async with driver.connect() as session:
         last: dict[int, int] = {}
         for _ in range(3):
             async with asyncio.timeout(LOSS_DEADLINE_S):
@@ -176,22 +171,21 @@ async def check_times(spec: DriverSpec, variant: str) -> bool:
     return True
 
 
-async def check_unknown_keys(spec: DriverSpec, variant: str) -> bool:
+async def check_unknown_keys(spec: DriverSpec, device: Simulated) -> bool:
     """Unknown keys are refused, in the section and in a tag."""
     from pydantic import ValidationError
 
-    async with spec.simulate[variant]() as device:
-        tags = dict(device.section["tags"])
-        name = next(iter(tags))
-        for wrong in (
-            {**device.section, "no_such_key": 1},
-            {**device.section, "tags": {**tags, name: {**tags[name], "no_such_key": 1}}},
-        ):
-            try:
-                spec.section.model_validate(wrong)
-            except ValidationError:
-                continue
-            raise AssertionError("an unknown key was taken")
+    tags = dict(device.section["tags"])
+    name = next(iter(tags))
+    for wrong in (
+        {**device.section, "no_such_key": 1},
+        {**device.section, "tags": {**tags, name: {**tags[name], "no_such_key": 1}}},
+    ):
+        try:
+            spec.section.model_validate(wrong)
+        except ValidationError:
+            continue
+        raise AssertionError("an unknown key was taken")
     return True
 
 

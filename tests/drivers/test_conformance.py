@@ -21,10 +21,16 @@ def test_the_shipped_drivers_are_installed() -> None:
     assert all(spec.kind == name for name, spec in SPECS.items())
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize(("name", "variant"), CASES)
-async def test_driver(name: str, variant: str, check) -> None:  # type: ignore[no-untyped-def]
-    assert await check(SPECS[name], variant) is ((name, check) not in CANNOT)
+async def test_driver(name: str, variant: str) -> None:
+    async with SPECS[name].simulate[variant]() as device:
+        for check in CHECKS:
+            try:
+                assert await check(SPECS[name], device) is ((name, check) not in CANNOT)
+            except Exception as error:
+                error.add_note(f"{check.__name__} of {name}, {variant}")
+                raise
 
 
 def test_loading_all_specifications_imports_no_protocol_library() -> None:
