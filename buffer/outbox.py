@@ -1,5 +1,6 @@
 """One consumer's side of the log: parcels new → sent → committed."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -71,6 +72,7 @@ class ParcelOutbox:
         self._new: list[_Cut] = []
         self._uncut_rows = 0
         self._uncut_bytes = 0
+        self._cutting: asyncio.Task[None] | None = None
 
     @classmethod
     async def load(
@@ -108,17 +110,26 @@ class ParcelOutbox:
 
     async def next(self, rows_max: int) -> Parcel | None:
         """Return the oldest parcel in state new, or cut one; see `edge.core.delivery.Outbox`."""
-        if not self._new and self._writer.position > self._cut:
-            parcel: _Cut | None = await self._writer.do(lambda db: self._cut_one(db, rows_max))
-            if parcel is not None:
-                self._seq, self._cut = parcel.seq, parcel.last
-                self._uncut_rows -= parcel.rows
-                self._uncut_bytes -= parcel.stored_bytes
-                self._waiting[parcel.identity] = parcel
-                self._new.append(parcel)
+        if self._cutting is None and not self._new and self._writer.position > self._cut:
+            self._cutting = asyncio.create_task(self._cut_next(rows_max), name=f"cut for {self.name}")
+        if self._cutting is not None:  # a cancelled call leaves the cut to go on; the next call takes it up
+            await asyncio.shield(self._cutting)
+            self._cutting = None
         if not self._new:
             return None
-        return await self._fill(self._new.pop(0))
+        oldest = self._new[0]
+        parcel = await self._fill(oldest)  # cancelled here, it stays the next one
+        self._new.remove(oldest)
+        return parcel
+
+    async def _cut_next(self, rows_max: int) -> None:
+        cut: _Cut | None = await self._writer.do(lambda db: self._cut_one(db, rows_max))
+        if cut is not None:
+            self._seq, self._cut = cut.seq, cut.last
+            self._uncut_rows -= cut.rows
+            self._uncut_bytes -= cut.stored_bytes
+            self._waiting[cut.identity] = cut
+            self._new.append(cut)
 
     async def _cut_one(self, db: aiosqlite.Connection, rows_max: int) -> _Cut | None:
         rows = stored_bytes = ts_max = 0

@@ -38,6 +38,9 @@ class TagSection(Section):
     valid: tuple[float, float] | None = None
     """Lowest and highest plausible value; outside, the value is delivered with quality BadOutOfRange."""
 
+    classification: str = ""
+    """Data class and grade by the plant's own rules, e.g. `process/internal`; it travels in the catalogue."""
+
 
 class DriverSection(Section):
     """Settings every device has, whatever its protocol. A driver's section adds the key named like its kind.
@@ -47,6 +50,9 @@ class DriverSection(Section):
 
     every: Duration | None = None
     """How often the tags are read. Default: the site's interval."""
+
+    path: str = ""
+    """Where the equipment stands, as an ISA-95 path below the site: `workshop-2/line-1/cell-3`."""
 
     tags: Mapping[str, TagSection]
     """The tags by name."""

@@ -20,9 +20,18 @@ class Pki:
     _key: ec.EllipticCurvePrivateKey
     _certificate: x509.Certificate
 
-    def issue(self, name: str, *, server: bool = False, expired: bool = False, host: str = "localhost") -> Path:
-        """Return a PEM file with a certificate for `name` and its key, readable by the owner only.
+    def issue(
+        self,
+        name: str,
+        *,
+        common_name: str | None = None,
+        server: bool = False,
+        expired: bool = False,
+        host: str = "localhost",
+    ) -> Path:
+        """Return the PEM file `name`.pem with a certificate and its key, readable by the owner only.
 
+        It is for `common_name`, by default the file's name: of a gateway, "tenant/gateway".
         A server's certificate is for `host` and, when that is localhost, for 127.0.0.1.
         """
         key = ec.generate_private_key(ec.SECP256R1())
@@ -31,7 +40,7 @@ class Pki:
         usage = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
         builder = (
             x509.CertificateBuilder()
-            .subject_name(_name(name))
+            .subject_name(_name(common_name or name))
             .issuer_name(self._certificate.subject)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())

@@ -31,7 +31,7 @@ def test_both_languages_carry_the_same_blocks() -> None:
 def plant(tmp_path: Path) -> Path:
     """The folder a reader has after following the README: plant.yaml, a secret, a certificate."""
     (tmp_path / "plant.yaml").write_text(blocks("README.md", "yaml")[0], "utf-8")
-    for name in ("secrets/cnc-07", "pki/gateway.pem", "pki/ca.pem"):
+    for name in ("secrets/cnc-07", "pki/gateway.pem", "pki/ca.pem", "pki/brain.pub"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("placeholder\n")
         (tmp_path / name).chmod(0o600)

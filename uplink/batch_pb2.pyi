@@ -25,54 +25,54 @@ TEXT: Kind
 WAVEFORM: Kind
 
 class Batch(_message.Message):
-    __slots__ = ("gateway", "epoch", "seq", "historical", "series", "waveforms", "events", "gaps")
+    __slots__ = ("gateway", "epoch", "seq", "historical", "catalogue", "tables", "waveforms", "events", "gaps", "texts")
     GATEWAY_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     SEQ_FIELD_NUMBER: _ClassVar[int]
     HISTORICAL_FIELD_NUMBER: _ClassVar[int]
-    SERIES_FIELD_NUMBER: _ClassVar[int]
+    CATALOGUE_FIELD_NUMBER: _ClassVar[int]
+    TABLES_FIELD_NUMBER: _ClassVar[int]
     WAVEFORMS_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
     GAPS_FIELD_NUMBER: _ClassVar[int]
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
     gateway: str
     epoch: int
     seq: int
     historical: bool
-    series: _containers.RepeatedCompositeFieldContainer[Series]
+    catalogue: int
+    tables: _containers.RepeatedCompositeFieldContainer[Table]
     waveforms: _containers.RepeatedCompositeFieldContainer[Waveform]
     events: _containers.RepeatedCompositeFieldContainer[Event]
     gaps: _containers.RepeatedCompositeFieldContainer[Gap]
-    def __init__(self, gateway: _Optional[str] = ..., epoch: _Optional[int] = ..., seq: _Optional[int] = ..., historical: _Optional[bool] = ..., series: _Optional[_Iterable[_Union[Series, _Mapping]]] = ..., waveforms: _Optional[_Iterable[_Union[Waveform, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., gaps: _Optional[_Iterable[_Union[Gap, _Mapping]]] = ...) -> None: ...
-
-class Tag(_message.Message):
-    __slots__ = ("id", "device", "name", "kind", "unit")
-    ID_FIELD_NUMBER: _ClassVar[int]
-    DEVICE_FIELD_NUMBER: _ClassVar[int]
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    KIND_FIELD_NUMBER: _ClassVar[int]
-    UNIT_FIELD_NUMBER: _ClassVar[int]
-    id: int
-    device: str
-    name: str
-    kind: Kind
-    unit: str
-    def __init__(self, id: _Optional[int] = ..., device: _Optional[str] = ..., name: _Optional[str] = ..., kind: _Optional[_Union[Kind, str]] = ..., unit: _Optional[str] = ...) -> None: ...
-
-class Series(_message.Message):
-    __slots__ = ("tag", "ts_delta", "floats", "integers", "texts", "quality")
-    TAG_FIELD_NUMBER: _ClassVar[int]
-    TS_DELTA_FIELD_NUMBER: _ClassVar[int]
-    FLOATS_FIELD_NUMBER: _ClassVar[int]
-    INTEGERS_FIELD_NUMBER: _ClassVar[int]
-    TEXTS_FIELD_NUMBER: _ClassVar[int]
-    QUALITY_FIELD_NUMBER: _ClassVar[int]
-    tag: Tag
-    ts_delta: _containers.RepeatedScalarFieldContainer[int]
-    floats: _containers.RepeatedScalarFieldContainer[float]
-    integers: _containers.RepeatedScalarFieldContainer[int]
     texts: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, gateway: _Optional[str] = ..., epoch: _Optional[int] = ..., seq: _Optional[int] = ..., historical: _Optional[bool] = ..., catalogue: _Optional[int] = ..., tables: _Optional[_Iterable[_Union[Table, _Mapping]]] = ..., waveforms: _Optional[_Iterable[_Union[Waveform, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., gaps: _Optional[_Iterable[_Union[Gap, _Mapping]]] = ..., texts: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Table(_message.Message):
+    __slots__ = ("tags", "rows", "time_unit", "times", "starts", "paces", "forms", "integers", "singles", "doubles", "quality")
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    TIME_UNIT_FIELD_NUMBER: _ClassVar[int]
+    TIMES_FIELD_NUMBER: _ClassVar[int]
+    STARTS_FIELD_NUMBER: _ClassVar[int]
+    PACES_FIELD_NUMBER: _ClassVar[int]
+    FORMS_FIELD_NUMBER: _ClassVar[int]
+    INTEGERS_FIELD_NUMBER: _ClassVar[int]
+    SINGLES_FIELD_NUMBER: _ClassVar[int]
+    DOUBLES_FIELD_NUMBER: _ClassVar[int]
+    QUALITY_FIELD_NUMBER: _ClassVar[int]
+    tags: _containers.RepeatedScalarFieldContainer[int]
+    rows: int
+    time_unit: int
+    times: _containers.RepeatedScalarFieldContainer[int]
+    starts: _containers.RepeatedScalarFieldContainer[int]
+    paces: _containers.RepeatedScalarFieldContainer[int]
+    forms: _containers.RepeatedScalarFieldContainer[int]
+    integers: _containers.RepeatedScalarFieldContainer[int]
+    singles: _containers.RepeatedScalarFieldContainer[float]
+    doubles: _containers.RepeatedScalarFieldContainer[float]
     quality: _containers.RepeatedCompositeFieldContainer[QualityRun]
-    def __init__(self, tag: _Optional[_Union[Tag, _Mapping]] = ..., ts_delta: _Optional[_Iterable[int]] = ..., floats: _Optional[_Iterable[float]] = ..., integers: _Optional[_Iterable[int]] = ..., texts: _Optional[_Iterable[str]] = ..., quality: _Optional[_Iterable[_Union[QualityRun, _Mapping]]] = ...) -> None: ...
+    def __init__(self, tags: _Optional[_Iterable[int]] = ..., rows: _Optional[int] = ..., time_unit: _Optional[int] = ..., times: _Optional[_Iterable[int]] = ..., starts: _Optional[_Iterable[int]] = ..., paces: _Optional[_Iterable[int]] = ..., forms: _Optional[_Iterable[int]] = ..., integers: _Optional[_Iterable[int]] = ..., singles: _Optional[_Iterable[float]] = ..., doubles: _Optional[_Iterable[float]] = ..., quality: _Optional[_Iterable[_Union[QualityRun, _Mapping]]] = ...) -> None: ...
 
 class QualityRun(_message.Message):
     __slots__ = ("code", "count")
@@ -91,14 +91,14 @@ class Waveform(_message.Message):
     QUALITY_FIELD_NUMBER: _ClassVar[int]
     INT16_SAMPLES_FIELD_NUMBER: _ClassVar[int]
     FLOAT32_SAMPLES_FIELD_NUMBER: _ClassVar[int]
-    tag: Tag
+    tag: int
     ts: int
     rate_hz: float
     full_scale: float
     quality: int
     int16_samples: bytes
     float32_samples: bytes
-    def __init__(self, tag: _Optional[_Union[Tag, _Mapping]] = ..., ts: _Optional[int] = ..., rate_hz: _Optional[float] = ..., full_scale: _Optional[float] = ..., quality: _Optional[int] = ..., int16_samples: _Optional[bytes] = ..., float32_samples: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, tag: _Optional[int] = ..., ts: _Optional[int] = ..., rate_hz: _Optional[float] = ..., full_scale: _Optional[float] = ..., quality: _Optional[int] = ..., int16_samples: _Optional[bytes] = ..., float32_samples: _Optional[bytes] = ...) -> None: ...
 
 class Event(_message.Message):
     __slots__ = ("ts", "source", "kind", "severity", "message", "facts_json")
@@ -127,3 +127,35 @@ class Gap(_message.Message):
     ts_max: int
     reason: str
     def __init__(self, rows: _Optional[int] = ..., ts_min: _Optional[int] = ..., ts_max: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Catalogue(_message.Message):
+    __slots__ = ("gateway", "revision", "device", "protocol", "tags")
+    GATEWAY_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    gateway: str
+    revision: int
+    device: str
+    protocol: str
+    tags: _containers.RepeatedCompositeFieldContainer[Tag]
+    def __init__(self, gateway: _Optional[str] = ..., revision: _Optional[int] = ..., device: _Optional[str] = ..., protocol: _Optional[str] = ..., tags: _Optional[_Iterable[_Union[Tag, _Mapping]]] = ...) -> None: ...
+
+class Tag(_message.Message):
+    __slots__ = ("id", "name", "kind", "unit", "ucum", "path", "classification")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    UCUM_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    CLASSIFICATION_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    name: str
+    kind: Kind
+    unit: str
+    ucum: str
+    path: str
+    classification: str
+    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., kind: _Optional[_Union[Kind, str]] = ..., unit: _Optional[str] = ..., ucum: _Optional[str] = ..., path: _Optional[str] = ..., classification: _Optional[str] = ...) -> None: ...

@@ -4,17 +4,24 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from edge.core.batch import Batch
+from edge.core.catalogue import Tag
 from edge.core.clock import Clock
 from edge.core.delivery import Outbox, Parcel
-from edge.core.errors import Disconnected
+from edge.core.errors import Disconnected, WrongInput
 from edge.core.language import say
+from uplink.catalogue import Equipment, encode_catalogue
 from uplink.encode import encode
+from uplink.keys import read_public
+from uplink.seal import BadSeal, Sealer
 from uplink.section import UplinkSection
 from uplink.session import NO_MATCHING_SUBSCRIBERS, Access, Facts, MqttSession, Version, open_session
 
@@ -43,6 +50,7 @@ class PumpStatistics:
     parcels_committed_total: int
     resends_total: int
     refused_total: int
+    acks_ignored_total: int
     reconnects_total: int
     last_ack: int
     last_error: str
@@ -62,9 +70,23 @@ class _Flight:
 class Pump:
     """One brain's uplink. `run` is its one task; it alone uses the outbox."""
 
-    def __init__(self, section: UplinkSection, site: str, outbox: Outbox, clock: Clock, folder: Path = Path()) -> None:
+    def __init__(
+        self,
+        section: UplinkSection,
+        site: str,
+        outbox: Outbox,
+        clock: Clock,
+        folder: Path = Path(),
+        equipment: Callable[[], Mapping[str, Equipment]] = dict,
+    ) -> None:
         self._section = section
         self._site = site
+        self._root = f"v1/{site}"
+        self._sealer = _sealer(section, site, folder)
+        self._equipment = equipment
+        self._catalogue_told: dict[str, bytes] = {}
+        self._catalogue_revision = 0
+        self._announce_wanted = False
         self._outbox = outbox
         self._clock = clock
         self._access = Access(
@@ -84,7 +106,7 @@ class Pump:
         self._cut_at = 0.0
         self._jitter = random.Random()
         self._messages = self._bytes = self._wire_bytes_before = self._committed = 0
-        self._resends = self._refused = self._connects = self._last_ack = 0
+        self._resends = self._refused = self._connects = self._last_ack = self._acks_ignored = 0
         self._last_error = ""
         self._refusal_logged: set[int] = set()
 
@@ -110,7 +132,9 @@ class Pump:
 
     async def _serve(self, session: MqttSession, facts: Facts) -> None:
         if self._section.confirm == "brain":
-            await session.subscribe(f"v1/{self._site}/ack")
+            await session.subscribe(f"{self._root}/ack")
+            await session.subscribe(f"{self._root}/cmd/#")
+        self._announce(session)
         self._session, self._facts, self._last_error = session, facts, ""
         self._connects += 1
         log.info(
@@ -128,6 +152,8 @@ class Pump:
         try:
             while not session.lost.done():
                 self._wake.clear()
+                if self._announce_wanted or (self._sealer is not None and self._sealer.is_due):
+                    self._announce(session)
                 await self._settle()
                 if waiting.done() and self._room(window) and self._due():
                     await self._send(session, facts, window)
@@ -143,15 +169,64 @@ class Pump:
             if reading.done() and not reading.cancelled() and (error := reading.exception()):
                 raise error
 
+    def _announce(self, session: MqttSession) -> None:
+        """Publish the content key and the whole catalogue, retained, ahead of the messages that need them."""
+        self._announce_wanted = False
+        if self._sealer is not None:
+            topic = f"{self._root}/key"
+            self._watch_announced(session.publish(topic, self._sealer.announcement(topic), retain=True))
+        self._catalogue_told.clear()
+        self._catalogue_revision = 0
+        self._tell_catalogue(session)
+
+    def _tell_catalogue(self, session: MqttSession) -> None:
+        """Publish the catalogue of every device whose tags changed since it was last told on this connection."""
+        catalogue = self._outbox.catalogue
+        revision = catalogue.last_id
+        if revision == self._catalogue_revision:
+            return
+        devices: dict[str, list[Tag]] = {}
+        for tag in catalogue.since(0):
+            devices.setdefault(tag.device, []).append(tag)
+        equipment = self._equipment()
+        for device, tags in devices.items():
+            known = equipment.get(device, Equipment())
+            newest = max(tag.id for tag in tags)
+            payload = encode_catalogue(self._site, device, tags, known, newest)
+            if self._catalogue_told.get(device) != payload:
+                self._catalogue_told[device] = payload
+                topic = f"{self._root}/catalog/{device}"
+                self._watch_announced(session.publish(topic, self._seal(topic, payload), retain=True))
+        self._catalogue_revision = revision
+
+    def _watch_announced(self, puback: "asyncio.Future[int]") -> None:
+        def done(future: "asyncio.Future[int]") -> None:
+            if not future.cancelled() and future.result() >= 0x80:
+                self._last_error = say("the broker refuses our catalogue or key: check the access rules")
+                log.error(say("uplink: {error}", error=self._last_error))
+
+        puback.add_done_callback(done)
+
+    def _seal(self, topic: str, payload: bytes) -> bytes:
+        return payload if self._sealer is None else self._sealer.seal(topic, payload)
+
     async def _read_acks(self, session: MqttSession) -> None:
-        """Queue the brain's acknowledgements for the loop; a malformed one is ignored and said once."""
+        """Queue the brain's acknowledgements and wishes for the loop; what cannot be trusted or read is ignored."""
         while True:
             message = await session.received.get()
+            if message.topic == f"{self._root}/cmd/announce":
+                self._announce_wanted = True
+                self._wake.set()
+                continue
             try:
-                ack = json.loads(message.payload)
+                plain = message.payload
+                if self._sealer is not None:
+                    plain = self._sealer.open_ack(message.topic, plain)
+                ack = json.loads(plain)
                 epoch, through = int(ack["epoch"]), int(ack["committed_through"])
                 missing = [(int(first), int(last)) for first, last in ack.get("missing", [])]
-            except (ValueError, KeyError, TypeError):
+            except (BadSeal, ValueError, KeyError, TypeError):
+                self._acks_ignored += 1
                 log.warning(say("uplink: an acknowledgement that cannot be read was ignored"))
                 continue
             self._acks.append((epoch, through, missing))
@@ -227,13 +302,15 @@ class Pump:
             parcel = await self._outbox.next(PARCEL_ROWS_MAX)
             if parcel is None:
                 return
-            payload = encode(parcel, self._outbox.catalogue, self._site)
+            self._tell_catalogue(session)
+            topic = f"{self._root}/data/telemetry"
+            payload = self._seal(topic, encode(parcel, self._site, self._outbox.catalogue.last_id))
             flight = _Flight(parcel.epoch, parcel.seq, _rows(parcel), self._clock.monotonic() + PUBACK_TIMEOUT_S, None)
             self._flights[parcel.epoch, parcel.seq] = flight
             if len(payload) + 100 > facts.packet_bytes_max:
                 self._refuse(flight, 0x95, self._clock.monotonic())
                 continue
-            flight.puback = session.publish(f"v1/{self._site}/data/telemetry", payload)
+            flight.puback = session.publish(topic, payload)
             flight.puback.add_done_callback(lambda _: self._wake.set())
             self._messages += 1
             self._bytes += len(payload)
@@ -296,6 +373,7 @@ class Pump:
             parcels_committed_total=self._committed,
             resends_total=self._resends,
             refused_total=self._refused,
+            acks_ignored_total=self._acks_ignored,
             reconnects_total=max(self._connects - 1, 0),
             last_ack=self._last_ack,
             last_error=self._last_error,
@@ -304,3 +382,24 @@ class Pump:
 
 def _rows(parcel: Parcel) -> int:
     return sum(len(record) if isinstance(record, Batch) else 1 for record in parcel.records)
+
+
+def _sealer(section: UplinkSection, site: str, folder: Path) -> Sealer | None:
+    """Return what seals for the configured recipients. Raises WrongInput for a file that cannot be used."""
+    if not section.seal_to or section.identity is None:
+        return None
+    signing = None
+    if section.sign_with:
+        path = folder / section.sign_with
+        try:
+            key = serialization.load_pem_private_key(path.read_bytes(), None)
+        except (OSError, ValueError, TypeError) as error:
+            raise WrongInput(
+                say("the key {path} cannot be read: {error}", path=path, error=error),
+                say("expected an Ed25519 key in PEM"),
+            ) from error
+        if not isinstance(key, Ed25519PrivateKey):
+            raise WrongInput(say("{path} holds no Ed25519 key", path=path), say("expected an Ed25519 key in PEM"))
+        signing = key
+    recipients = [read_public(folder / name) for name in section.seal_to]
+    return Sealer(site, recipients, folder / section.identity, section.cipher, signing)

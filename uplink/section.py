@@ -1,9 +1,9 @@
 """Configuration of the way to the brain."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from edge.core.language import say
 from edge.core.section import Duration, Section, refuse
@@ -35,6 +35,10 @@ def _check_url(url: str) -> str:
     return url
 
 
+def _listed(given: Any) -> Any:
+    return (given,) if isinstance(given, str) else given
+
+
 class UplinkSection(Section):
     """The broker through which the brain is reached."""
 
@@ -47,6 +51,15 @@ class UplinkSection(Section):
     ca: str | None = None
     """PEM file of the authority that signed the broker's certificate. Default: the system's authorities."""
 
+    seal_to: Annotated[tuple[str, ...], BeforeValidator(_listed, json_schema_input_type=str | list[str])] = ()
+    """Public key files of the brains that may read: what is sent is then encrypted for them, end to end."""
+
+    cipher: Literal["A256GCM", "SM4-GCM"] = "A256GCM"
+    """How sealed messages are encrypted."""
+
+    sign_with: str | None = None
+    """PEM file with an Ed25519 key that signs every sealed message besides; only needed with several brains."""
+
     latency: Duration = 1.0
     """How long readings may wait to be sent together."""
 
@@ -58,3 +71,11 @@ class UplinkSection(Section):
 
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
     """MQTT version; `auto` prefers 5."""
+
+    @model_validator(mode="after")
+    def _sealing_is_whole(self) -> Self:
+        if self.seal_to and self.identity is None:
+            refuse(say("sealing needs an `identity`: its key proves who sealed"), say("add identity: pki/gateway.pem"))
+        if self.sign_with and not self.seal_to:
+            refuse(say("`sign_with` signs sealed messages"), say("add seal_to: pki/brain.pub"))
+        return self

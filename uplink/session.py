@@ -40,7 +40,6 @@ class Access:
     url: str
     ca: Path | None = None
     identity: Path | None = None
-    key: Path | None = None
     client_id: str = ""
     keepalive_s: int = 15
     clean_start: bool = True
@@ -215,9 +214,9 @@ class MqttSession:
             )
         self._subscribed.pop(mid or 0, None)
 
-    def publish(self, topic: str, payload: bytes) -> "asyncio.Future[int]":
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> "asyncio.Future[int]":
         """Send with QoS 1 and return a future of the PUBACK's reason code (0 in MQTT 3.1.1)."""
-        info = self._client.publish(topic, payload, qos=1)
+        info = self._client.publish(topic, payload, qos=1, retain=retain)
         future: asyncio.Future[int] = self._loop.create_future()
         if info.mid in self._early_pubacks:
             future.set_result(self._early_pubacks.pop(info.mid))
@@ -272,7 +271,7 @@ def _tls_context(access: Access) -> _Context:
     else:
         context.load_verify_locations(access.ca)
     if access.identity is not None:
-        context.load_cert_chain(access.identity, access.key)
+        context.load_cert_chain(access.identity)
     return context
 
 

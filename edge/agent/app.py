@@ -22,6 +22,7 @@ from edge.core.batch import Event, Record, Severity
 from edge.core.clock import Clock, SystemClock
 from edge.core.errors import LogError
 from edge.core.language import say
+from uplink.catalogue import Equipment
 from uplink.pump import Pump
 
 LOG_NAME = "log.sqlite3"
@@ -107,8 +108,20 @@ class Agent:
             self.settings.site,
             self._log.outbox(),
             self._clock,
+            equipment=self._equipment,
         )
         return flow.create_task(self._pump.run(), name="uplink")
+
+    def _equipment(self) -> dict[str, Equipment]:
+        """Return what the catalogue tells of each device beyond its tags."""
+        return {
+            name: Equipment(
+                device.spec.kind,
+                device.section.path,
+                {tag: each.classification for tag, each in device.section.tags.items() if each.classification},
+            )
+            for name, device in self.settings.devices.items()
+        }
 
     async def _drain(self, pumping: asyncio.Task[None] | None) -> None:
         assert self._log is not None

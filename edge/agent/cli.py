@@ -101,7 +101,14 @@ def parser() -> argparse.ArgumentParser:
         "--ca", type=Path, metavar="FILE", help=say("the authority that signed the broker's certificate")
     )
     receive.add_argument("--identity", type=Path, metavar="FILE", help=say("our certificate and key, PEM"))
-    receive.add_argument("--key", type=Path, metavar="FILE", help=say("the key, when it is not in --identity"))
+    receive.add_argument(
+        "--key",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help=say("private key of `yulink keys new`: take only what is sealed to it; may be repeated"),
+    )
     receive.add_argument(
         "--store",
         type=Path,
@@ -124,6 +131,24 @@ def parser() -> argparse.ArgumentParser:
     simulate.add_argument("--fault", action="append", default=[], metavar="SPEC", help=say("device:fault@start+length"))
     simulate.add_argument("--seed", type=int, default=1, metavar="N", help=say("another plant for each number"))
 
+    keys = _command(
+        commands,
+        "keys",
+        None,
+        say("make, show and change the brain's sealing keys"),
+        "yulink keys new pki/brain",
+    )
+    actions = keys.add_subparsers(title=say("actions"), metavar=say("ACTION"), required=True)
+    make = _command(actions, "new", _keys_new, say("make NAME.key and NAME.pub"), "yulink keys new pki/brain")
+    make.add_argument("name", type=Path, metavar="NAME", help=say("path without ending"))
+    make.add_argument("--x25519", action="store_true", help=say("classical X25519 alone, without ML-KEM-768"))
+    show = _command(actions, "show", _keys_show, say("print id and kind of a key file"), "yulink keys show brain.pub")
+    show.add_argument("file", type=Path, metavar="FILE", help=say("a key file"))
+    rotate = _command(
+        actions, "rotate", _keys_rotate, say("put a new key in the old one's place"), "yulink keys rotate pki/brain"
+    )
+    rotate.add_argument("name", type=Path, metavar="NAME", help=say("path without ending"))
+
     status = _command(
         commands, "status", _status, say("show what a running agent does"), "yulink status --data-dir /var/lib/yulink"
     )
@@ -135,14 +160,15 @@ def parser() -> argparse.ArgumentParser:
 def _command(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
     name: str,
-    run: Callable[[argparse.Namespace], int],
+    run: Callable[[argparse.Namespace], int] | None,
     words: str,
     example: str,
 ) -> argparse.ArgumentParser:
     command = commands.add_parser(
         name, help=words, description=words, epilog=say("example: {example}", example=example)
     )
-    command.set_defaults(command=run)
+    if run is not None:
+        command.set_defaults(command=run)
     return command
 
 
@@ -200,6 +226,24 @@ def _status(arguments: argparse.Namespace) -> int:
     from edge.agent.status_command import run
 
     return run(arguments.data_dir, json_output=arguments.json)
+
+
+def _keys_new(arguments: argparse.Namespace) -> int:
+    from edge.agent.keys_command import new
+
+    return new(arguments.name, classical=arguments.x25519)
+
+
+def _keys_show(arguments: argparse.Namespace) -> int:
+    from edge.agent.keys_command import show
+
+    return show(arguments.file)
+
+
+def _keys_rotate(arguments: argparse.Namespace) -> int:
+    from edge.agent.keys_command import rotate
+
+    return rotate(arguments.name)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from edge.core.errors import YulinkError
 from edge.core.language import say
 from simulators.broker import Broker, start_broker
 from simulators.pki import make_pki
+from uplink.keys import make_key, write_key
 
 SITE = "chongqing/plant-1"
 READY_DEADLINE_S = 60.0
@@ -91,12 +92,14 @@ async def _set_up(closing: AsyncExitStack, broker_kind: str | None) -> tuple[_St
     pki = make_pki(folder / "pki")
     broker = await closing.enter_async_context(start_broker(folder / "broker", pki, kind=broker_kind))
     stage = _Stage(folder, broker)
-    pki.issue("gateway")
+    pki.issue("gateway", common_name=SITE)
     brain = pki.issue("brain")
+    opening, sealing_to = folder / "pki" / "brain.key", folder / "pki" / "brain.pub"
+    write_key(make_key(), opening, sealing_to)
     plant = await closing.enter_async_context(_child(folder, "simulate", "demo", "--json"))
     listing = await _listing(stage, plant)
     _write_configuration(stage, listing)
-    arguments = ("--ca", pki.ca, "--identity", brain, "--store", stage.store)
+    arguments = ("--ca", pki.ca, "--identity", brain, "--key", opening, "--store", stage.store)
     await closing.enter_async_context(_child(folder, "receive", "--mqtt", broker.url, *arguments))
     return stage, {"stranger_refused": await broker.refuses_strangers(pki.ca)}
 
@@ -117,7 +120,13 @@ def _write_configuration(stage: _Stage, listing: dict[str, Any]) -> None:
     for name, text in listing["secrets"].items():
         (secrets / name).touch(0o600)
         (secrets / name).write_text(text)
-    uplink = {"mqtt": stage.broker.url, "identity": "pki/gateway.pem", "ca": "pki/ca.pem", "latency": "500ms"}
+    uplink = {
+        "mqtt": stage.broker.url,
+        "identity": "pki/gateway.pem",
+        "ca": "pki/ca.pem",
+        "seal_to": "pki/brain.pub",
+        "latency": "500ms",
+    }
     YAML().dump({"site": SITE, "devices": listing["devices"], "uplink": uplink}, stage.config)
 
 

@@ -13,7 +13,7 @@ from edge.agent.app import LOG_NAME
 from edge.core.batch import Batch, Waveform
 from edge.core.clock import SystemClock
 
-_AGES = "SELECT m.received - r.ts FROM reading r JOIN message m ON m.id = r.message"
+_AGES = "SELECT m.received - r.ts FROM sample r JOIN message m ON m.id = r.message"
 REMEMBERED_MAX = 200_000
 LATENCY_MESSAGES = 100
 
@@ -40,7 +40,7 @@ class Account:
     def standing(self) -> Standing:
         """Return the state now; each call looks only at what came since the last one."""
         for rowid, *key in self._rows(
-            "SELECT rowid, gateway, device, tag, ts FROM reading WHERE rowid > ? ORDER BY rowid",
+            "SELECT id, gateway, device, tag, ts FROM reading WHERE id > ? ORDER BY id",
             (self._looked_through,),
         ):
             self._looked_through = rowid
@@ -49,7 +49,7 @@ class Account:
             if len(self._seen) > REMEMBERED_MAX:
                 del self._seen[next(iter(self._seen))]
         counted = self._rows(
-            "SELECT (SELECT ifnull(max(rowid), 0) FROM reading), (SELECT ifnull(max(rowid), 0) FROM waveform),"
+            "SELECT (SELECT ifnull(max(rowid), 0) FROM sample), (SELECT ifnull(max(rowid), 0) FROM waveform),"
             " (SELECT ifnull(max(rowid), 0) FROM event)"
         )
         readings, waveforms, events = counted[0] if counted else (0, 0, 0)
@@ -83,8 +83,16 @@ class Account:
 
     def stored(self) -> Counter[tuple[Any, ...]]:
         """Return every stored value as (device, tag, ts), with how often it is there."""
-        rows = self._rows("SELECT device, tag, ts FROM reading UNION ALL SELECT device, tag, ts FROM waveform")
+        rows = self._rows(
+            "SELECT device, tag, ts FROM reading UNION ALL"
+            " SELECT device, name, ts FROM waveform JOIN tag ON tag.key = waveform.tag"
+        )
         return Counter(rows)
+
+    def sealed(self) -> bool:
+        """Tell whether every message that arrived was encrypted for the brain and authentic."""
+        rows = self._rows("SELECT count(*), sum(sealed) FROM message")
+        return bool(rows) and rows[0][0] > 0 and rows[0][0] == rows[0][1]
 
     def messages(self) -> int:
         """Return how many messages the brain has stored."""
@@ -144,7 +152,7 @@ async def summarise(
             "protocol": uplink["protocol"],
             "tls": uplink["tls"],
             "mutual": uplink["tls"] != "none" and security["stranger_refused"],
-            "sealed": False,
+            "sealed": account.sealed(),
         },
         "cpu_us_per_value": round(final["cpu_s"] / read * 1e6, 1) if read else None,
         "rss_mb": {"core": round(final["rss_mb"]["core"], 1), "worker": final["rss_mb"]["worker"]},

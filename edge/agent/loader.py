@@ -24,6 +24,7 @@ from edge.core.language import say
 from edge.core.section import secret_names
 from uplink.section import UplinkSection
 
+UPLINK_FILES = ("identity", "ca", "seal_to", "sign_with")
 DEVICES_MAX = 1000
 TAGS_MAX = 100_000
 NAME_PATTERN = r"^[^\W_][\w-]*$"
@@ -110,7 +111,13 @@ class _Builder:
         """Return the uplink with its file names made absolute."""
         if uplink is None:
             return None
-        files = {key: str(self._folder / name) for key in ("identity", "ca") if (name := getattr(uplink, key))}
+        files: dict[str, Any] = {}
+        for key in UPLINK_FILES:
+            given = getattr(uplink, key)
+            if isinstance(given, str):
+                files[key] = str(self._folder / given)
+            elif given:
+                files[key] = tuple(str(self._folder / name) for name in given)
         return uplink.model_copy(update=files)
 
     def _wrong(self, path: KeyPath, message: str, hint: str = "", on: str = "value") -> None:
@@ -189,14 +196,15 @@ class _Builder:
                 self.problems.append(Problem((*path, *key), message, f"chmod 600 {found.file}", severity="warning"))
 
     def _check_files(self, uplink: Any) -> None:
-        for key in ("identity", "ca"):
+        for key in UPLINK_FILES:
             given = uplink.get(key) if isinstance(uplink, dict) else None
-            if isinstance(given, str) and not (self._folder / given).is_file():
-                self._wrong(
-                    ("uplink", key),
-                    say("there is no file {file}", file=given),
-                    say("paths are relative to the folder of the configuration"),
-                )
+            for name in given if isinstance(given, list) else [given]:
+                if isinstance(name, str) and not (self._folder / name).is_file():
+                    self._wrong(
+                        ("uplink", key),
+                        say("there is no file {file}", file=name),
+                        say("paths are relative to the folder of the configuration"),
+                    )
 
     def _check_together(self, devices: Mapping[str, Device]) -> None:
         """Check what devices share: serial settings, and unit ids at one address."""

@@ -8,7 +8,9 @@ import signal
 from edge.core.clock import SystemClock
 from edge.core.errors import WrongInput
 from edge.core.language import say
+from uplink.keys import read_private
 from uplink.receiver.service import Receiver
+from uplink.seal import Opener
 from uplink.section import parse_url
 from uplink.session import Access
 
@@ -24,12 +26,18 @@ def run(arguments: argparse.Namespace) -> int:
         url=arguments.mqtt,
         ca=arguments.ca,
         identity=arguments.identity,
-        key=arguments.key,
         client_id="yulink-brain",
         clean_start=False,
         manual_ack=True,
     )
-    asyncio.run(_serve(Receiver(access, arguments.store, SystemClock(), jsonl=arguments.jsonl)))
+    opener = None
+    if arguments.key:
+        if arguments.ca is None:
+            raise WrongInput(
+                say("--key needs --ca: the authority of the gateways' certificates"), say("add --ca pki/ca.pem")
+            )
+        opener = Opener([read_private(key) for key in arguments.key], arguments.ca)
+    asyncio.run(_serve(Receiver(access, arguments.store, SystemClock(), jsonl=arguments.jsonl, opener=opener)))
     return 0
 
 

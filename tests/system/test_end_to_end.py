@@ -22,6 +22,7 @@ from simulators.broker import Broker, start_broker
 from simulators.pki import Pki, make_pki
 from simulators.scenario import serve
 from tests.support import until
+from uplink.keys import make_key, write_key
 
 
 class Plant:
@@ -32,6 +33,7 @@ class Plant:
         self.data_dir = folder / "data"
         self.account = Account(folder / "brain.sqlite3")
         self._identity = pki.issue("brain")
+        write_key(make_key(), folder / "pki" / "brain.key", folder / "pki" / "brain.pub")
         self._pki = pki
         self._broker = broker
         self._processes: dict[str, asyncio.subprocess.Process] = {}
@@ -41,7 +43,7 @@ class Plant:
             "run": ("plant.yaml", "--data-dir", "data"),
             "receive": (
                 *("--mqtt", self._broker.url, "--ca", self._pki.ca),
-                *("--identity", self._identity, "--store", "brain.sqlite3"),
+                *("--identity", self._identity, "--key", "pki/brain.key", "--store", "brain.sqlite3"),
             ),
         }[name]
         with (self.folder / f"{name}.log").open("ab") as log:
@@ -86,13 +88,14 @@ async def plant(tmp_path: Path, program: Callable[[str], str]) -> AsyncIterator[
 @asynccontextmanager
 async def running_plant(folder: Path, scenario: str) -> AsyncIterator[Plant]:
     pki = make_pki(folder / "pki")
-    pki.issue("gateway")
+    pki.issue("gateway", common_name="chongqing/plant-1")
     async with start_broker(folder / "broker", pki, kind="mosquitto") as broker, serve(scenario) as devices:
         (folder / "secrets").mkdir()
         for name, text in devices.secrets.items():
             (folder / "secrets" / name).touch(0o600)
             (folder / "secrets" / name).write_text(text)
         uplink = {"mqtt": broker.url, "identity": "pki/gateway.pem", "ca": "pki/ca.pem", "latency": "200ms"}
+        uplink["seal_to"] = "pki/brain.pub"
         settings = {"site": "chongqing/plant-1", "devices": devices.configuration, "uplink": uplink}
         (folder / "plant.yaml").write_text(json.dumps(settings, ensure_ascii=False), "utf-8")
         plant = Plant(folder, broker, pki)
@@ -224,6 +227,6 @@ async def test_the_demo_delivers_everything_once(tmp_path: Path, broker: str, pr
     assert summary["values_read"] == summary["values_delivered"] > 100
     assert summary["values_lost"] == summary["values_duplicated"] == 0
     assert summary["uplink"]["mutual"] is True
-    assert summary["uplink"]["sealed"] is False
+    assert summary["uplink"]["sealed"] is True
     assert summary["uplink"]["protocol"] == ("MQTT 5" if broker == "mosquitto" else "MQTT 3.1.1")
     assert 0 < summary["latency_ms"]["p50"] < 5000

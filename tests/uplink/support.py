@@ -12,13 +12,16 @@ from edge.core.clock import SystemClock
 from simulators.broker import Broker
 from simulators.pki import Pki
 from tests.buffer.support import numbered
+from uplink.keys import make_key, write_key
 from uplink.pump import Pump
 from uplink.receiver.service import Receiver
+from uplink.seal import Opener
 from uplink.section import UplinkSection
 from uplink.session import Access
 
 CLOCK = SystemClock()
 SITE = "chongqing/plant-1"
+BRAIN_KEY = make_key()
 
 
 @asynccontextmanager
@@ -47,14 +50,18 @@ async def open_plant(folder: Path, **settings: Any) -> AsyncIterator[tuple[Log, 
 
 
 def uplink_to(broker: Broker, pki: Pki, **settings: Any) -> dict[str, Any]:
-    return {"mqtt": broker.url, "identity": str(pki.issue("gateway")), "ca": str(pki.ca), **settings}
+    """Settings of a gateway that seals to the brain's key."""
+    public = pki.folder / "brain.pub"
+    if not public.exists():
+        write_key(BRAIN_KEY, pki.folder / "brain.key", public)
+    identity = str(pki.issue("gateway", common_name=SITE))
+    return {"mqtt": broker.url, "identity": identity, "ca": str(pki.ca), "seal_to": str(public), **settings}
 
 
-def brain(broker: Broker, pki: Pki, folder: Path, **settings: Any) -> Receiver:
-    access = Access(
-        broker.url, pki.ca, pki.issue("brain"), client_id="brain", clean_start=False, manual_ack=True, **settings
-    )
-    return Receiver(access, folder / "brain.sqlite3", CLOCK)
+def brain(broker: Broker, pki: Pki, folder: Path, *, sealed: bool = True) -> Receiver:
+    access = Access(broker.url, pki.ca, pki.issue("brain"), client_id="brain", clean_start=False, manual_ack=True)
+    opener = Opener([BRAIN_KEY], pki.ca) if sealed else None
+    return Receiver(access, folder / "brain.sqlite3", CLOCK, opener=opener)
 
 
 def received(folder: Path) -> list[int]:

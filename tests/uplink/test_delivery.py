@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -11,17 +12,11 @@ import pytest
 from simulators.broker import start_broker
 from simulators.pki import Pki, make_pki
 from tests.support import until
-from tests.uplink.support import background, brain, feed, open_plant, received, uplink_to
+from tests.uplink.support import SITE, background, brain, feed, open_plant, received, uplink_to
 from uplink import pump as pump_module
 
-ACL = """
-pattern write v1/chongqing/plant-1/data/#
-user gateway
-topic read v1/chongqing/plant-1/ack
-user brain
-topic read v1/#
-topic write v1/#
-"""
+ACL = (Path(__file__).parents[2] / "contract" / "mosquitto.acl").read_text("utf-8")
+DENIED = f"user {SITE}\ntopic read v1/#\nuser brain\ntopic readwrite v1/#\n"
 
 
 @pytest.fixture
@@ -116,9 +111,8 @@ async def test_the_weaker_mode_takes_the_brokers_word(tmp_path: Path, pki: Pki, 
 async def test_a_denied_topic_is_told_and_the_data_kept(
     tmp_path: Path, pki: Pki, mosquitto: str, quick: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    denied = "user gateway\ntopic read v1/#\nuser brain\ntopic readwrite v1/#\n"
     async with (
-        start_broker(tmp_path / "broker", pki, kind=mosquitto, acl=denied) as broker,
+        start_broker(tmp_path / "broker", pki, kind=mosquitto, acl=DENIED) as broker,
         open_plant(tmp_path, **uplink_to(broker, pki)) as (log, pump),
         background(brain(broker, pki, tmp_path).run, pump.run),
     ):
@@ -132,9 +126,8 @@ async def test_a_denied_topic_is_told_and_the_data_kept(
 async def test_over_3_1_1_a_denied_topic_looks_delivered_and_is_not_believed(
     tmp_path: Path, pki: Pki, mosquitto: str, quick: None
 ) -> None:
-    denied = "user gateway\ntopic read v1/#\nuser brain\ntopic readwrite v1/#\n"
     async with (
-        start_broker(tmp_path / "broker", pki, kind=mosquitto, acl=denied) as broker,
+        start_broker(tmp_path / "broker", pki, kind=mosquitto, acl=DENIED) as broker,
         open_plant(tmp_path, **uplink_to(broker, pki, protocol="3.1.1")) as (log, pump),
         background(brain(broker, pki, tmp_path).run, pump.run),
     ):
@@ -153,6 +146,76 @@ async def test_the_shipped_rules_confine_a_gateway_to_its_own_topics(tmp_path: P
         await feed(log, 100)
         await until(lambda: log.outbox().backlog().rows == 0)
     assert received(tmp_path) == list(range(100))
+
+
+async def test_a_gateway_cannot_write_below_anothers_name(
+    tmp_path: Path, pki: Pki, mosquitto: str, quick: None
+) -> None:
+    async with start_broker(tmp_path / "broker", pki, kind=mosquitto, acl=ACL) as broker:
+        settings = uplink_to(broker, pki) | {"identity": str(pki.issue("thief", common_name="chongqing/plant-2"))}
+        async with open_plant(tmp_path, **settings) as (log, pump):
+            async with background(brain(broker, pki, tmp_path).run, pump.run):
+                await feed(log, 100)
+                await until(lambda: pump.statistics().refused_total or "refuses" in pump.statistics().last_error)
+            assert log.outbox().backlog().rows == 100
+    assert received(tmp_path) == []
+
+
+async def test_without_sealing_both_ends_say_so_and_a_sealed_message_needs_the_key(
+    tmp_path: Path, pki: Pki, mosquitto: str, quick: None
+) -> None:
+    async with start_broker(tmp_path / "broker", pki, kind=mosquitto) as broker:
+        async with open_plant(tmp_path, **uplink_to(broker, pki)) as (log, pump):
+            await feed(log, 100)
+            open_brain = brain(broker, pki, tmp_path, sealed=False)
+            async with background(open_brain.run, pump.run):
+                await until(lambda: open_brain.counters.refused > 0)
+            assert log.outbox().backlog().rows == 100
+            async with background(brain(broker, pki, tmp_path).run, pump.run):
+                await until(lambda: log.outbox().backlog().rows == 0)
+            assert received(tmp_path) == list(range(100))
+            assert sealed_messages(tmp_path) == (True,)
+        (tmp_path / "open").mkdir()
+        async with open_plant(tmp_path / "open", **uplink_to(broker, pki, seal_to=[])) as (log, pump):
+            await feed(log, 100)
+            sealed_brain = brain(broker, pki, tmp_path / "open")
+            async with background(sealed_brain.run, pump.run):
+                await until(lambda: sealed_brain.counters.refused > 0)
+            assert log.outbox().backlog().rows == 100, "a brain with a key takes nothing unsealed"
+            async with background(brain(broker, pki, tmp_path / "open", sealed=False).run, pump.run):
+                await until(lambda: log.outbox().backlog().rows == 0)
+            assert sealed_messages(tmp_path / "open") == (False,)
+
+
+async def test_a_brain_that_lost_its_memory_asks_for_key_and_catalogue(
+    tmp_path: Path, pki: Pki, mosquitto: str, quick: None
+) -> None:
+    """Broker and brain begin anew while the gateway stays: nothing retained is left."""
+    async with (
+        start_broker(tmp_path / "broker", pki, kind=mosquitto) as broker,
+        open_plant(tmp_path, **uplink_to(broker, pki)) as (log, pump),
+        background(pump.run),
+    ):
+        async with background(brain(broker, pki, tmp_path).run):
+            await feed(log, 100)
+            await until(lambda: log.outbox().backlog().rows == 0)
+        (tmp_path / "brain.sqlite3").rename(tmp_path / "lost.sqlite3")
+        session = pump._session
+        assert session is not None
+        for topic in ("key", "catalog/plc-1"):
+            await session.publish(f"v1/{SITE}/{topic}", b"", retain=True)  # an empty message deletes what is retained
+        async with background(brain(broker, pki, tmp_path).run):
+            await feed(log, 100, 100)
+            await until(lambda: log.outbox().backlog().rows == 0, 20)
+        assert received(tmp_path) == list(range(100, 200))
+
+
+def sealed_messages(folder: Path) -> tuple[bool, ...]:
+    db = sqlite3.connect(folder / "brain.sqlite3")
+    try:
+        return tuple(bool(sealed) for (sealed,) in db.execute("SELECT DISTINCT sealed FROM message"))
+    finally:
+        db.close()
 
 
 async def test_an_oversize_message_is_told_and_kept_and_others_pass(
@@ -189,9 +252,9 @@ async def test_a_certificate_that_is_not_right_is_refused_with_the_reason(
         if case == "wrong authority":
             settings["ca"] = str(make_pki(tmp_path / "other").ca)
         elif case == "expired gateway":
-            settings["identity"] = str(pki.issue("old-gateway", expired=True))
+            settings["identity"] = str(pki.issue("old-gateway", common_name=SITE, expired=True))
         elif case == "no identity":
-            del settings["identity"]
+            del settings["identity"], settings["seal_to"]
         async with open_plant(tmp_path, **settings) as (log, pump), background(pump.run):
             await feed(log, 10)
             await until(lambda: pump.statistics().last_error)
@@ -246,11 +309,14 @@ RECEIVER = """
 import asyncio, sys
 from pathlib import Path
 from edge.core.clock import SystemClock
+from uplink.keys import read_private
 from uplink.receiver.service import Receiver
+from uplink.seal import Opener
 from uplink.session import Access
-url, ca, identity, store = sys.argv[1:]
+url, ca, identity, store, key = sys.argv[1:]
 access = Access(url, Path(ca), Path(identity), client_id="brain", clean_start=False, manual_ack=True)
-asyncio.run(Receiver(access, Path(store), SystemClock()).run())
+opener = Opener([read_private(Path(key))], Path(ca))
+asyncio.run(Receiver(access, Path(store), SystemClock(), opener=opener).run())
 """
 
 
@@ -263,7 +329,8 @@ async def test_a_receiver_killed_again_and_again_stores_nothing_twice(
         open_plant(tmp_path, **uplink_to(broker, pki)) as (log, pump),
         background(pump.run),
     ):
-        arguments = [broker.url, str(pki.ca), str(pki.issue("brain")), str(tmp_path / "brain.sqlite3")]
+        key = pki.folder / "brain.key"
+        arguments = [broker.url, str(pki.ca), str(pki.issue("brain")), str(tmp_path / "brain.sqlite3"), str(key)]
 
         def start() -> subprocess.Popen[bytes]:
             return subprocess.Popen([sys.executable, "-c", RECEIVER, *arguments], stderr=subprocess.DEVNULL)
