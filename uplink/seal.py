@@ -19,7 +19,7 @@ from typing import Any
 
 import cbor2
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -45,7 +45,7 @@ CIPHERS = {"A256GCM": 3, "SM4-GCM": -65_600}
 _KEY_BYTES = {3: 32, -65_600: 16}
 _MALFORMED = (
     *(ValueError, TypeError, KeyError, IndexError, AttributeError),
-    *(EOFError, OverflowError, RecursionError),
+    *(EOFError, OverflowError, RecursionError, UnsupportedAlgorithm, x509.InvalidVersion),
 )
 
 
@@ -361,9 +361,10 @@ def _sign1(payload: bytes, topic: str, key: Any, chain: Sequence[bytes]) -> byte
 def _parse_sign1(message: bytes) -> tuple[bytes, dict[Any, Any], bytes, bytes]:
     try:
         tagged = cbor2.loads(message)
-        protected, _, payload, signature = tagged.value
+        protected, unprotected, payload, signature = tagged.value
         header = cbor2.loads(protected)
-        if tagged.tag != _SIGN1 or not isinstance(payload, bytes) or not isinstance(signature, bytes):
+        texts = isinstance(payload, bytes) and isinstance(signature, bytes)
+        if tagged.tag != _SIGN1 or unprotected != {} or not texts:
             raise ValueError
         return protected, dict(header), payload, signature
     except _MALFORMED as error:
@@ -407,9 +408,10 @@ def _verify_sign1(
             issuers = [issuer] if issuer is not None else authorities
             if not any(_issued(certificate, each) for each in issuers):
                 raise BadSeal(say("the certificate of {name} is not of our authority", name=common_name(certificate)))
+        public = certificates[0].public_key()
     except _MALFORMED as error:
         raise BadSeal(say("not a signed message")) from error
-    _verify_with(certificates[0].public_key(), message, topic)
+    _verify_with(public, message, topic)
     return payload, certificates[0]
 
 
