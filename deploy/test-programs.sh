@@ -2,8 +2,11 @@
 # Installs the real counterparts the tests talk to. Only root can; without them those tests are skipped, in CI they fail.
 set -eu
 missing=""
-for program in mosquitto; do
-    PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
+for program in mosquitto node npm; do
+    PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v "$program" >/dev/null 2>&1 || case $program in
+        node) missing="$missing nodejs" ;;
+        *) missing="$missing $program" ;;
+    esac
 done
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then

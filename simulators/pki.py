@@ -28,6 +28,7 @@ class Pki:
         server: bool = False,
         expired: bool = False,
         host: str = "localhost",
+        days: int = 30,
     ) -> Path:
         """Return the PEM file `name`.pem with a certificate and its key, readable by the owner only.
 
@@ -36,7 +37,7 @@ class Pki:
         """
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
-        until = now - timedelta(hours=1) if expired else now + timedelta(days=30)
+        until = now - timedelta(hours=1) if expired else now + timedelta(days=days)
         usage = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
         builder = (
             x509.CertificateBuilder()
@@ -63,8 +64,8 @@ class Pki:
         return file
 
 
-def make_pki(folder: Path) -> Pki:
-    """Make an authority in `folder` (created when missing)."""
+def make_pki(folder: Path, days: int = 30) -> Pki:
+    """Make an authority in `folder` (created when missing), good for so many days."""
     folder.mkdir(parents=True, exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name("Yulink test authority")
@@ -80,7 +81,7 @@ def make_pki(folder: Path) -> Pki:
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=30))
+        .not_valid_after(now + timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)

@@ -1,0 +1,120 @@
+// Opens messages of Yulink gateways and proves that none is missing, with stock libraries and nothing of the gateway.
+//   npm install && node verify.mjs v1/golden      (brain.key, ca.pem, index.json and the messages)
+// Prints one JSON object a reading, then what is missing. Exit 1 when something is, or is not authentic.
+import assert from "node:assert";
+import { createDecipheriv, createPrivateKey, verify, X509Certificate } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { Aes256Gcm, CipherSuite, DhkemX25519HkdfSha256, HkdfSha256 } from "@hpke/core";
+import { decode, encode } from "cbor2";
+import { decompress } from "fzstd";
+import protobuf from "protobufjs";
+import Long from "long";
+
+protobuf.util.Long = Long;
+protobuf.configure();
+const folder = process.argv[2];
+const file = (name) => readFileSync(join(folder, name));
+const proto = new protobuf.Root().loadSync(join(import.meta.dirname, "v1/batch.proto"), { keepCase: true });
+const [Batch, Catalogue] = ["yulink.v1.Batch", "yulink.v1.Catalogue"].map((name) => proto.lookupType(name));
+const suite = new CipherSuite({ kem: new DhkemX25519HkdfSha256(), kdf: new HkdfSha256(), aead: new Aes256Gcm() });
+const jwk = createPrivateKey(file("brain.key")).export({ format: "jwk" });
+const privateKey = await suite.kem.importKey("jwk", { ...jwk, key_ops: ["deriveBits"] }, false);
+const authority = new X509Certificate(file("ca.pem"));
+const [keys, tags, seen] = [new Map(), new Map(), new Map()];
+const hex = (bytes) => Buffer.from(bytes).toString("hex");
+const parts = (message) => decode(message).contents;
+const int = (number) => BigInt(number.toString());
+
+// An announcement: COSE_Sign1 by the gateway's certificate, the content key sealed to ours with HPKE.
+async function learn(topic, message) {
+  const [header, , payload, signature] = parts(message);
+  const certificate = new X509Certificate(Buffer.from(decode(header).get(33)));
+  assert(certificate.verify(authority.publicKey), "not of our authority");
+  const signed = Buffer.from(encode(["Signature1", header, Buffer.from(topic), payload].map(bytes)));
+  assert(verify("sha256", signed, { key: certificate.publicKey, dsaEncoding: "ieee-p1363" }, signature), "forged");
+  const facts = JSON.parse(Buffer.from(payload).toString());
+  assert(topic === `v1/${facts.gateway}/key` && certificate.subject === `CN=${facts.gateway}`, "not its own key");
+  const bound = [facts.gateway, facts.kid, facts.alg, facts.salt, facts.signing ?? null];
+  const sealed = Buffer.from(facts.recipients.find((each) => each.kem === "X25519").sealed, "base64");
+  const info = new Uint8Array(Buffer.from("yulink v1 key " + JSON.stringify(bound)));
+  const [enc, text] = [sealed.subarray(0, 32), sealed.subarray(32)].map((part) => new Uint8Array(part));
+  const key = await suite.open({ recipientKey: privateKey, enc: enc.buffer, info: info.buffer }, text.buffer);
+  keys.set(facts.kid, [facts.gateway, Buffer.from(key)]);
+}
+const bytes = (each) => (typeof each === "string" ? each : new Uint8Array(each));
+
+// What a COSE_Encrypt0 (or, unsealed, a Zstandard frame) holds.
+function opened(topic, message) {
+  if (message[0] === 0xd0) {
+    const [header, unprotected, sealed] = parts(message);
+    const [gateway, key] = keys.get(hex(decode(header).get(4)));
+    assert(topic.startsWith(`v1/${gateway}/`), "moved to another topic");
+    const cipher = createDecipheriv("aes-256-gcm", key, unprotected.get(5));
+    cipher.setAAD(Buffer.from(encode(["Encrypt0", header, Buffer.from(topic)].map(bytes))));
+    cipher.setAuthTag(sealed.slice(-16));
+    message = Buffer.concat([cipher.update(sealed.slice(0, -16)), cipher.final()]);
+  }
+  return decompress(message);
+}
+
+const sums = (line) => line.reduce((all, each) => [...all, BigInt.asIntN(64, (all.at(-1) ?? 0n) + each)], []);
+const cut = (column, line, n) => column.slice(line * n, line * n + n);
+
+// [device, tag, ts, value, quality] of each reading of a table.
+function* readings(batch, table) {
+  const n = table.rows;
+  const ids = sums(table.tags.map(int));
+  const codes = table.quality.flatMap((run) => Array(run.count).fill(run.code));
+  const used = { integers: 0, singles: 0, doubles: 0 };
+  for (const [line, form] of table.forms.entries()) {
+    const own = table.times.length > n ? line : 0;
+    let times = cut(table.times, own, n).map(int);
+    if (table.paces.length) {
+      times = times.map((off, k) => int(table.starts[own]) + BigInt(k) * int(table.paces[own]) + off);
+    } else times = sums([times[0], ...sums(times.slice(1))]);
+    const column = { 32: "singles", 64: "doubles" }[form] ?? "integers";
+    let values = cut(table[column], used[column]++, n);
+    const [device, tag] = tags.get(`${batch.gateway} ${ids[line]}`);
+    if (column === "integers") {
+      values = sums(values.map(int));
+      if (form === 100) values = values.map((place) => batch.texts[Number(place)]);
+      else if (tag.kind === 4) values = values.map((value) => Number(value) / 10 ** form);
+      else if (tag.kind === 3) values = values.map((value) => BigInt.asUintN(64, value));
+      else if (tag.kind === 1) values = values.map((value) => value === 1n);
+    }
+    const unit = int(table.time_unit);
+    for (let k = 0; k < n; k++) yield [device, tag, times[k] * unit, values[k], codes[line * n + k]];
+  }
+}
+const json = (value) =>
+  typeof value === "bigint" ? `${value}` : typeof value === "number" ? (isFinite(value) ? `${value}` : "null") : JSON.stringify(value);
+
+for (const { topic, file: name } of JSON.parse(file("index.json"))) {
+  const kind = topic.split("/")[3];
+  if (kind === "key") await learn(topic, file(name));
+  else if (kind === "catalog") {
+    const catalogue = Catalogue.decode(opened(topic, file(name)));
+    for (const tag of catalogue.tags) tags.set(`${catalogue.gateway} ${tag.id}`, [catalogue.device, tag]);
+  } else {
+    const batch = Batch.decode(opened(topic, file(name)));
+    assert(topic.startsWith(`v1/${batch.gateway}/`), "moved to another topic");
+    const epoch = `${batch.gateway} ${batch.epoch}`;
+    const seqs = seen.get(epoch) ?? seen.set(epoch, new Set()).get(epoch);
+    if (seqs.has(Number(batch.seq))) continue; // a resend: store once, acknowledge again
+    seqs.add(Number(batch.seq));
+    for (const table of batch.tables)
+      for (const [device, tag, ts, value, quality] of readings(batch, table))
+        console.log(
+          `{"device": ${json(device)}, "tag": ${json(tag.name)}, "ts": ${ts}, "value": ${json(value)}, ` +
+            `"unit": ${json(tag.unit)}, "quality": ${quality}, "seq": ${batch.seq}}`,
+        );
+  }
+}
+const missing = {};
+for (const [epoch, seqs] of seen) {
+  missing[epoch] = [];
+  for (let seq = 1; seq < Math.max(...seqs); seq++) if (!seqs.has(seq)) missing[epoch].push(seq);
+}
+console.log(JSON.stringify({ missing }));
+process.exitCode = Object.values(missing).some((each) => each.length) ? 1 : 0;

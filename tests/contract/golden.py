@@ -1,0 +1,113 @@
+"""Makes the golden messages of the contract: `python -m tests.contract.golden`. Their keys are for testing only.
+
+Sealing draws random keys, so the files are made once and kept; the tests open them with every verifier and compare what
+stands in them with what goes in here.
+"""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge.core.batch import Batch, Event, Lane, Severity, Waveform
+from edge.core.catalogue import Catalogue, ValueKind
+from edge.core.delivery import Gap, Parcel
+from simulators.pki import make_pki
+from uplink.catalogue import Equipment, encode_catalogue
+from uplink.encode import encode
+from uplink.keys import CLASSICAL, HYBRID, make_key, write_key
+from uplink.seal import Sealer
+
+FOLDER = Path(__file__).parents[2] / "contract" / "v1" / "golden"
+GATEWAY, DEVICE = "chongqing/plant-1", "plc-1"
+EPOCH = 4_503_599_627_370_497
+START = 1_767_225_600_000_000_000
+KINDS = {
+    "level": (ValueKind.FLOAT64, "%"),
+    "flow": (ValueKind.FLOAT64, "m3/h"),
+    "ratio": (ValueKind.FLOAT64, ""),
+    "count": (ValueKind.INT64, "pcs"),
+    "total": (ValueKind.UINT64, "pcs"),
+    "running": (ValueKind.BOOL, ""),
+    "recipe": (ValueKind.TEXT, ""),
+    "waveform": (ValueKind.WAVEFORM, "g"),
+}
+BAD_NO_COMMUNICATION = 0x80310000
+
+
+def catalogue() -> Catalogue:
+    known = Catalogue()
+    for name, (kind, unit) in KINDS.items():
+        known.intern(DEVICE, name, kind, unit)
+    return known
+
+
+def parcels() -> dict[str, Parcel]:
+    """A steady poll, changes at odd times, and what is no reading; number 2 is missing."""
+    known = catalogue()
+    ids = {tag.name: tag.id for tag in known.since(0)}
+    second = 10**9
+    times = [START + n * second for n in range(5)]
+
+    def rows(lane: Lane, name: str, ts: list[int], values: list[Any], quality: list[int] | int = 0) -> Batch:
+        return Batch.of(lane, [ids[name]] * len(ts), ts, values, quality)
+
+    poll = (
+        rows(Lane.FLOAT, "level", times, [41.5, 41.52, 41.5, -0.25, 100.0]),
+        rows(Lane.FLOAT, "flow", times, np.array([12.1, 12.2, 12.3, 12.4, 12.5], np.float32).astype(float).tolist()),
+        rows(Lane.FLOAT, "ratio", times, [1 / 3, 2 / 3, 1e300, 5e-324, -0.0]),
+        rows(Lane.INT, "count", times, [0, 1, 1, 2, -(2**63)]),
+        rows(Lane.INT, "total", times, [2**63 - 1, -(2**63), -1, 0, 1]),
+        rows(Lane.INT, "running", times, [1, 1, 0, 0, 1]),
+        rows(Lane.TEXT, "recipe", times, ["RUN", "RUN", "法兰-7", "", "RUN"]),
+    )
+    jitter = [START + n * second + off for n, off in enumerate((3_000_000, 0, 91_000_000, 40_000_000))]
+    odd = (
+        rows(Lane.FLOAT, "level", jitter, [1.5, 2.5, float("nan"), 3.5], [0, 0, BAD_NO_COMMUNICATION, 0x40000000]),
+        rows(Lane.INT, "count", [START + 7], [9]),
+        Waveform(ids["waveform"], START, 6400.0, 8.0, np.arange(-8, 8, dtype=np.int16)),
+        Event(START, DEVICE, "device_lost", Severity.MEDIUM, "plc-1 is lost: no answer", {"hint": "check the cable"}),
+    )
+    return {
+        "telemetry-1": Parcel(EPOCH, 1, poll),
+        "telemetry-3": Parcel(EPOCH, 3, odd, (Gap(10, START, START + 9, "log full"),), historical=True),
+    }
+
+
+def make(folder: Path) -> None:
+    """Write keys, messages and their index."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    with tempfile.TemporaryDirectory() as name:
+        pki = make_pki(Path(name), days=36_500)
+        shutil.copy(pki.ca, folder / "ca.pem")
+        classical, hybrid = make_key(CLASSICAL), make_key(HYBRID)
+        write_key(classical, folder / "brain.key", folder / "brain.pub")
+        write_key(hybrid, folder / "brain-hybrid.key", folder / "brain-hybrid.pub")
+        identity = pki.issue("gateway", common_name=GATEWAY, days=36_500)
+        sealer = Sealer(GATEWAY, [classical.public, hybrid.public], identity)
+    known = catalogue()
+    index = []
+
+    def keep(name: str, topic: str, plain: bytes | None) -> None:
+        payload = sealer.announcement(topic) if plain is None else sealer.seal(topic, plain)
+        (folder / f"{name}.bin").write_bytes(payload)
+        index.append({"topic": topic, "file": f"{name}.bin"})
+        if plain is not None:
+            (folder / f"{name}.unsealed.bin").write_bytes(plain)
+
+    keep("key", f"v1/{GATEWAY}/key", None)
+    equipment = Equipment("modbus", "workshop-2/line-1/cell-3", {"level": "process/internal"})
+    told = encode_catalogue(GATEWAY, DEVICE, known.since(0), equipment, known.last_id)
+    keep("catalogue", f"v1/{GATEWAY}/catalog/{DEVICE}", told)
+    for name, parcel in parcels().items():
+        keep(name, f"v1/{GATEWAY}/data/telemetry", encode(parcel, GATEWAY, known.last_id))
+    keep("telemetry-1-again", f"v1/{GATEWAY}/data/telemetry", encode(parcels()["telemetry-1"], GATEWAY, known.last_id))
+    (folder / "index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    make(FOLDER)

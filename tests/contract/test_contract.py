@@ -1,0 +1,188 @@
+"""The contract as a stranger meets it: his tools read the documents, and two verifiers of nothing but stock libraries
+read the golden messages and find what went in."""
+
+import hashlib
+import json
+import math
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cbor2
+import numpy as np
+import pytest
+
+from edge.core.batch import Batch
+from tests.contract import golden
+from uplink.catalogue import decode_catalogue
+from uplink.encode import decode, encode
+from uplink.keys import read_private
+from uplink.receiver.store import Progress, kind_of
+from uplink.seal import Opener
+
+ROOT = Path(__file__).parents[2]
+CONTRACT = ROOT / "contract"
+
+
+@pytest.fixture(scope="module")
+def node(program: Callable[[str], str]) -> Path:
+    """A copy of the contract with its npm packages, and this folder's checks in it."""
+    program("node")
+    npm = program("npm")
+    lock = (CONTRACT / "package-lock.json").read_bytes()
+    modules = ROOT / ".cache" / "npm" / hashlib.sha256(lock).hexdigest()[:16]
+    if not (modules / "done").exists():
+        shutil.rmtree(modules, ignore_errors=True)
+        modules.mkdir(parents=True)
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(CONTRACT / name, modules)
+        # Not `npm ci`: it insists on packages for other platforms, which some registries leave out.
+        command = [npm, "install", "--no-audit", "--no-fund", "--loglevel=error"]
+        subprocess.run(command, cwd=modules, check=True, timeout=300, capture_output=True)
+        (modules / "done").touch()
+    for file in (*CONTRACT.glob("*.*"), Path(__file__).parent / "check.mjs"):
+        if file.name != "package-lock.json":
+            shutil.copy(file, modules)
+    shutil.copytree(CONTRACT / "v1", modules / "v1", dirs_exist_ok=True)
+    return modules
+
+
+def run(folder: Path, *command: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        list(map(str, command)), cwd=folder, capture_output=True, text=True, encoding="utf-8", timeout=60
+    )
+
+
+def expected() -> set[tuple[Any, ...]]:
+    """Every reading of the golden parcels, as (tag, ts, value, quality, seq)."""
+    known = golden.catalogue()
+    rows = set()
+    for parcel in golden.parcels().values():
+        for batch in parcel.records:
+            if isinstance(batch, Batch):
+                for tag_id, ts, value, quality in zip(
+                    batch.tag.tolist(), batch.ts.tolist(), batch.value.tolist(), batch.quality.tolist(), strict=True
+                ):
+                    tag = known[tag_id]
+                    shown = tag.present(value)
+                    empty = isinstance(shown, float) and not math.isfinite(shown)
+                    rows.add((tag.name, ts, None if empty else shown, quality, parcel.seq))
+    return rows
+
+
+def check_lines(output: str) -> None:
+    *lines, last = (json.loads(line) for line in output.splitlines())
+    assert last == {"missing": {f"{golden.GATEWAY} {golden.EPOCH}": [2]}}
+    rows = [(line["tag"], line["ts"], line["value"], line["quality"], line["seq"]) for line in lines]
+    assert len(rows) == len(set(rows)), "the resend was taken twice"
+    assert set(rows) == expected()
+    assert {(line["device"], line["tag"], line["unit"]) for line in lines} == {
+        (golden.DEVICE, name, unit) for name, (_, unit) in golden.KINDS.items() if name != "waveform"
+    }
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pb")
+    protoc = [sys.executable, "-W", "ignore", "-m", "grpc_tools.protoc", f"-I{CONTRACT / 'v1'}"]
+    subprocess.run([*protoc, f"--python_out={folder}", "batch.proto"], check=True)
+    shutil.copy(CONTRACT / "verify.py", folder)
+    return folder
+
+
+def test_the_python_verifier_reads_what_went_in_and_names_what_is_missing(generated: Path) -> None:
+    done = run(generated, sys.executable, "-W", "ignore", "verify.py", golden.FOLDER)
+    assert (done.returncode, done.stderr) == (1, "")
+    check_lines(done.stdout)
+
+
+def test_the_javascript_verifier_reads_what_went_in_and_names_what_is_missing(node: Path) -> None:
+    done = run(node, "node", "verify.mjs", "v1/golden")
+    assert (done.returncode, done.stderr) == (1, "")
+    check_lines(done.stdout)
+
+
+@pytest.mark.parametrize("file", ["key.bin", "catalogue.bin", "telemetry-1.bin"])
+def test_both_verifiers_refuse_a_changed_message(generated: Path, node: Path, tmp_path: Path, file: str) -> None:
+    shutil.copytree(golden.FOLDER, tmp_path / "golden")
+    message = bytearray((tmp_path / "golden" / file).read_bytes())
+    message[-20] ^= 1
+    (tmp_path / "golden" / file).write_bytes(message)
+    for folder, command in ((generated, (sys.executable, "-W", "ignore", "verify.py")), (node, ("node", "verify.mjs"))):
+        done = run(folder, *command, tmp_path / "golden")
+        assert done.returncode == 1
+        assert '"missing"' not in done.stdout
+        assert done.stderr
+
+
+@pytest.mark.parametrize("key", ["brain.key", "brain-hybrid.key"])
+def test_our_own_end_opens_the_golden_messages_with_either_key(key: str) -> None:
+    folder = golden.FOLDER
+    opener, progress = Opener([read_private(folder / key)], folder / "ca.pem"), Progress()
+    known = golden.catalogue()
+    for entry in json.loads((folder / "index.json").read_text()):
+        topic, message = entry["topic"], (folder / entry["file"]).read_bytes()
+        if kind_of(topic) == "key":
+            assert opener.learn(topic, message) == golden.GATEWAY
+            continue
+        plain = opener.open(topic, message).plain
+        assert plain == (folder / entry["file"].replace(".bin", ".unsealed.bin")).read_bytes()
+        if kind_of(topic) == "catalog":
+            catalogue = decode_catalogue(plain)
+            assert [(tag.id, tag.name, tag.unit) for tag in catalogue.tags] == [
+                (tag.id, tag.name, tag.unit) for tag in known.since(0)
+            ]
+            assert (catalogue.tags[0].ucum, catalogue.tags[0].classification) == ("%", "process/internal")
+            assert catalogue.tags[1].path == "workshop-2/line-1/cell-3"
+        else:
+            progress.add(decode(plain).seq)
+    assert progress.acknowledgement(7) == {"epoch": 7, "committed_through": 3, "missing": [[2, 2]]}
+
+
+def test_the_golden_messages_are_what_this_version_would_send() -> None:
+    known = golden.catalogue()
+    for name, parcel in golden.parcels().items():
+        kept = (golden.FOLDER / f"{name}.unsealed.bin").read_bytes()
+        assert decode(kept) == decode(encode(parcel, golden.GATEWAY, known.last_id))
+    (wave,) = decode((golden.FOLDER / "telemetry-3.unsealed.bin").read_bytes()).waveforms
+    assert np.frombuffer(wave.int16_samples, "<i2").tolist() == list(range(-8, 8))
+
+
+def test_the_official_parser_reads_the_asyncapi_document_with_every_topic(node: Path, tmp_path: Path) -> None:
+    done = run(node, "node", "check.mjs", "asyncapi.yaml")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {line.split("/")[3] for line in done.stdout.splitlines()} == {"key", "catalog", "data", "ack", "cmd"}
+    (node / "wrong.yaml").write_text((CONTRACT / "asyncapi.yaml").read_text().replace("action: send", "action: shout"))
+    assert run(node, "node", "check.mjs", "wrong.yaml").returncode == 1
+
+
+def test_the_schemas_take_what_is_sent_and_refuse_what_is_not(node: Path, tmp_path: Path) -> None:
+    progress = Progress()
+    for seq in (1, 2, 5, 9):
+        progress.add(seq)
+    announcement = json.loads(cbor2.loads((golden.FOLDER / "key.bin").read_bytes()).value[2])
+    for name, right, wrong in (
+        ("acknowledgement", progress.acknowledgement(7), {"epoch": 7, "missing": [[1, 2]]}),
+        ("announcement", announcement, announcement | {"alg": 1}),
+    ):
+        schema = CONTRACT / "v1" / "schemas" / f"{name}.schema.json"
+        for document, code in ((right, 0), (wrong, 1)):
+            (tmp_path / "document.json").write_text(json.dumps(document))
+            done = run(node, "node", "check.mjs", schema, tmp_path / "document.json")
+            assert done.returncode == code, done.stderr
+
+
+def test_nothing_that_was_released_is_broken(node: Path, tmp_path: Path) -> None:
+    buf = node / "node_modules" / ".bin" / "buf"
+    released, now = CONTRACT / "v1" / "released", tmp_path / "now"
+    now.mkdir()
+    shutil.copy(CONTRACT / "v1" / "batch.proto", now)
+    assert run(node, buf, "breaking", now, "--against", released).returncode == 0
+    text = (now / "batch.proto").read_text()
+    (now / "batch.proto").write_text(text.replace("uint64 seq = 3;", "uint32 seq = 3;"))
+    broken = run(node, buf, "breaking", now, "--against", released)
+    assert broken.returncode != 0
+    assert "seq" in broken.stdout
