@@ -11,7 +11,7 @@ import aiosqlite
 
 from buffer import retention
 from buffer.outbox import ParcelOutbox
-from buffer.schema import hold, number, open_reader, open_writer
+from buffer.schema import EVENT_KIND, hold, number, open_reader, open_writer
 from buffer.writer import Entry, Writer, rows_of
 from edge.core.batch import Record
 from edge.core.catalogue import Catalogue, Tag, ValueKind
@@ -109,16 +109,21 @@ class Log:
                 return found
             after = last
 
-    async def records(self, first: int, last: int) -> list[tuple[int, Record | None]]:
-        """Return what lies at the positions `first` to `last`, None for a corrupt segment."""
+    async def records(
+        self, first: int, last: int, *, events: bool = True, data: bool = True
+    ) -> list[tuple[int, Record | None]]:
+        """Return what lies at the positions `first` to `last`, events or data or both; None for a corrupt segment."""
+        kind = "" if events and data else f"AND kind {'=' if events else '<>'} {EVENT_KIND}"
         async with self._reader.execute(
-            "SELECT position, data FROM body WHERE position BETWEEN ? AND ? ORDER BY position", (first, last)
+            "SELECT position, data FROM body JOIN segment USING (position)"
+            f" WHERE position BETWEEN ? AND ? {kind} ORDER BY position",
+            (first, last),
         ) as cursor:
-            stored = [(int(position), bytes(data)) async for position, data in cursor]
+            stored = [(int(position), bytes(body)) async for position, body in cursor]
         found: list[tuple[int, Record | None]] = []
-        for position, data in stored:
+        for position, body in stored:
             try:
-                found.append((position, decode(data)))
+                found.append((position, decode(body)))
             except CorruptSegment:
                 self._corrupt.add(position)
                 found.append((position, None))
@@ -192,7 +197,8 @@ async def open_log(
             await number(db, "SELECT max(position) FROM segment"),
             await number(db, "SELECT max(last) FROM parcel"),
             await number(db, "SELECT max(last) FROM gap"),
-            await number(db, "SELECT max(cut) FROM consumer"),
+            await number(db, "SELECT max(max(cut, event_cut)) FROM consumer"),
+            await number(db, "SELECT max(last) FROM backlog"),
         )
         epoch = await _begin_epoch(db, clock, consumers)
         reader = await closing.enter_async_context(open_reader(path))
@@ -233,9 +239,10 @@ async def _begin_epoch(db: aiosqlite.Connection, clock: Clock, consumers: Sequen
     epoch = secrets.randbits(EPOCH_BITS - 1) + 1
     await db.execute("BEGIN IMMEDIATE")
     await db.execute("INSERT INTO epoch VALUES (?, ?)", (epoch, clock.now()))
-    await db.executemany("INSERT OR IGNORE INTO consumer VALUES (?, 0)", [(name,) for name in consumers])
+    await db.executemany("INSERT OR IGNORE INTO consumer VALUES (?, 0, 0)", [(name,) for name in consumers])
     marks = ",".join("?" * len(consumers))
     await db.execute(f"DELETE FROM consumer WHERE name NOT IN ({marks})", tuple(consumers))
-    await db.execute(f"DELETE FROM parcel WHERE consumer NOT IN ({marks})", tuple(consumers))
+    for table in ("parcel", "backlog"):
+        await db.execute(f"DELETE FROM {table} WHERE consumer NOT IN ({marks})", tuple(consumers))
     await db.execute("COMMIT")
     return epoch

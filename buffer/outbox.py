@@ -1,4 +1,8 @@
-"""One consumer's side of the log: parcels new → sent → committed."""
+"""One consumer's side of the log: parcels new → sent → committed, the most urgent first.
+
+What is not in a parcel yet lies in three places: events behind `event_cut`; data behind `cut`, which is live; and
+ranges of data that `cut` has passed over because they had grown old: the backlog. So live data never waits for it.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,16 +12,17 @@ from typing import Protocol
 
 import aiosqlite
 
-from buffer.schema import number
-from buffer.writer import Writer
-from edge.core.batch import Record
+from buffer.schema import EVENT_KIND, number
+from buffer.writer import Writer, rows_of
+from edge.core.batch import Event, Record
 from edge.core.catalogue import Catalogue
 from edge.core.clock import Clock
-from edge.core.delivery import Backlog, Gap, Parcel
+from edge.core.delivery import Backlog, Gap, Parcel, Priority
 
-HISTORICAL_AFTER_NS = 60 * 10**9
+BACKLOG_AFTER_NS = 10 * 10**9
 CUT_SEGMENTS_MAX = 2000
 PARCEL_BYTES_MAX = 1 << 20
+WHOLE = 0  # the priority of parcels of format 1, which hold events and data together
 
 
 class State(IntEnum):
@@ -34,7 +39,9 @@ class Source(Protocol):
     catalogue: Catalogue
     epoch: int
 
-    async def records(self, first: int, last: int) -> list[tuple[int, Record | None]]:
+    async def records(
+        self, first: int, last: int, *, events: bool = True, data: bool = True
+    ) -> list[tuple[int, Record | None]]:
         """Return what lies at these positions."""
 
 
@@ -46,32 +53,61 @@ class _Cut:
     last: int
     rows: int
     stored_bytes: int
-    historical: bool
+    priority: int
     sent: bool = False
 
     @property
     def identity(self) -> tuple[int, int]:
         return self.epoch, self.seq
 
+    @property
+    def lane(self) -> Priority:
+        return Priority(self.priority or Priority.BACKLOG)
+
+    def holds(self, position: int) -> bool:
+        """Tell whether data at a position is in this parcel."""
+        return self.priority != Priority.EVENT and self.first <= position <= self.last
+
+
+@dataclass(slots=True)
+class _Uncut:
+    """What is in no parcel yet, counted."""
+
+    rows: int = 0
+    stored_bytes: int = 0
+
+    def add(self, rows: int, stored_bytes: int) -> None:
+        self.rows += rows
+        self.stored_bytes += stored_bytes
+
+
+@dataclass(slots=True)
+class _Taken:
+    """What a cut takes up to `last`: whether it makes a parcel, and whether nothing is left in the range."""
+
+    last: int
+    parcel: bool = False
+    rows: int = 0
+    stored_bytes: int = 0
+    exhausted: bool = True
+
 
 class ParcelOutbox:
     """Implements `edge.core.delivery.Outbox`. Used by one task; all states lie in the database."""
 
-    def __init__(
-        self, name: str, writer: Writer, reader: aiosqlite.Connection, source: Source, clock: Clock, cut: int
-    ) -> None:
+    def __init__(self, name: str, writer: Writer, reader: aiosqlite.Connection, source: Source, clock: Clock) -> None:
         self.name = name
         self.catalogue = source.catalogue
         self._writer = writer
         self._reader = reader
         self._source = source
         self._clock = clock
-        self._cut = cut
+        self._cut = self._event_cut = 0
+        self._ranges: list[tuple[int, int]] = []
         self._seq = 0
         self._waiting: dict[tuple[int, int], _Cut] = {}
-        self._new: list[_Cut] = []
-        self._uncut_rows = 0
-        self._uncut_bytes = 0
+        self._new: dict[Priority, list[_Cut]] = {priority: [] for priority in Priority}
+        self._uncut = {priority: _Uncut() for priority in Priority}
         self._cutting: asyncio.Task[None] | None = None
 
     @classmethod
@@ -85,96 +121,191 @@ class ParcelOutbox:
         clock: Clock,
     ) -> "ParcelOutbox":
         """Take up where the last run stopped: what is not committed is new again, in order."""
-        cut = await number(db, "SELECT cut FROM consumer WHERE name = ?", (name,))
-        outbox = cls(name, writer, reader, source, clock, cut)
-        for row in await db.execute_fetchall(
-            "SELECT ifnull(sum(rows), 0), ifnull(sum(bytes), 0) FROM segment WHERE position > ?", (cut,)
+        outbox = cls(name, writer, reader, source, clock)
+        for row in await db.execute_fetchall("SELECT cut, event_cut FROM consumer WHERE name = ?", (name,)):
+            outbox._cut, outbox._event_cut = row
+        ranges = await db.execute_fetchall("SELECT first, last FROM backlog WHERE consumer = ? ORDER BY first", (name,))
+        outbox._ranges = [(int(row[0]), int(row[1])) for row in ranges]
+        counted = (
+            "SELECT ifnull(sum(rows), 0), ifnull(sum(bytes), 0) FROM segment WHERE position BETWEEN ? AND ? AND kind"
+        )
+        for priority, first, last, sign in (
+            (Priority.EVENT, outbox._event_cut + 1, 2**62, "="),
+            (Priority.LIVE, outbox._cut + 1, 2**62, "<>"),
+            *((Priority.BACKLOG, first, last, "<>") for first, last in outbox._ranges),
         ):
-            outbox._uncut_rows, outbox._uncut_bytes = row
+            for row in await db.execute_fetchall(f"{counted} {sign} {EVENT_KIND}", (first, last)):
+                outbox._uncut[priority].add(*row)
         async with db.execute(
-            "SELECT epoch, seq, first, last, rows, bytes, historical FROM parcel"
+            "SELECT epoch, seq, first, last, rows, bytes, priority FROM parcel"
             " WHERE consumer = ? AND state < 2 ORDER BY first",
             (name,),
         ) as cursor:
-            async for epoch, seq, first, last, rows, stored_bytes, historical in cursor:
-                parcel = _Cut(epoch, seq, first, last, rows, stored_bytes, bool(historical))
+            async for row in cursor:
+                parcel = _Cut(*row)
                 outbox._waiting[parcel.identity] = parcel
-                outbox._new.append(parcel)
+                outbox._new[parcel.lane].append(parcel)
         return outbox
 
+    def ready(self, priority: Priority) -> bool:
+        """Tell whether `next` has something of this priority; see `edge.core.delivery.Outbox`."""
+        if self._new[priority]:
+            return True
+        match priority:
+            case Priority.EVENT:
+                return self._uncut[priority].rows > 0
+            case Priority.LIVE:
+                return self._writer.position > self._cut
+            case _:
+                return bool(self._ranges)
+
+    def uncut_rows(self, priority: Priority) -> int:
+        """Return how many rows of this priority are in no parcel yet."""
+        return self._uncut[priority].rows
+
+    async def changed(self) -> None:
+        """Return when something new came into the log. Safe to cancel."""
+        self._writer.changed.clear()
+        await self._writer.changed.wait()
+
     async def wait(self) -> None:
-        """Return when `next` would give a parcel. Safe to cancel."""
-        while not self._new and self._writer.position <= self._cut:
+        """Return when there may be something `ready`. Safe to cancel."""
+        while not any(map(self.ready, Priority)):
             self._writer.changed.clear()
             await self._writer.changed.wait()
 
-    async def next(self, rows_max: int) -> Parcel | None:
+    async def next(self, rows_max: int, priority: Priority | None = None) -> Parcel | None:
         """Return the oldest parcel in state new, or cut one; see `edge.core.delivery.Outbox`."""
-        if self._cutting is None and not self._new and self._writer.position > self._cut:
-            self._cutting = asyncio.create_task(self._cut_next(rows_max), name=f"cut for {self.name}")
-        if self._cutting is not None:  # a cancelled call leaves the cut to go on; the next call takes it up
-            await asyncio.shield(self._cutting)
-            self._cutting = None
-        if not self._new:
-            return None
-        oldest = self._new[0]
-        parcel = await self._fill(oldest)  # cancelled here, it stays the next one
-        self._new.remove(oldest)
-        return parcel
+        for wanted in Priority if priority is None else (priority,):
+            while not self._new[wanted] and self.ready(wanted):
+                if self._cutting is None:
+                    cutting = self._cut_next(rows_max, wanted)
+                    self._cutting = asyncio.create_task(cutting, name=f"cut for {self.name}")
+                # A cancelled call leaves the cut to go on; the next call takes it up.
+                await asyncio.shield(self._cutting)
+                self._cutting = None
+            if self._new[wanted]:
+                oldest = self._new[wanted][0]
+                parcel = await self._fill(oldest)  # cancelled here, it stays the next one
+                self._new[wanted].remove(oldest)
+                return parcel
+        return None
 
-    async def _cut_next(self, rows_max: int) -> None:
-        cut: _Cut | None = await self._writer.do(lambda db: self._cut_one(db, rows_max))
-        if cut is not None:
-            self._seq, self._cut = cut.seq, cut.last
-            self._uncut_rows -= cut.rows
-            self._uncut_bytes -= cut.stored_bytes
+    async def _cut_next(self, rows_max: int, priority: Priority) -> None:
+        """Cut one parcel, or find that there is nothing to cut, or that what was live has become backlog."""
+        match priority:
+            case Priority.EVENT:
+                first, limit = self._event_cut + 1, self._writer.position
+            case Priority.LIVE:
+                first, limit = self._cut + 1, self._writer.position
+                if await self._is_old(first, limit):
+                    rows, stored_bytes = await self._writer.do(lambda db: self._set_aside(db, first, limit))
+                    self._ranges.append((first, limit))
+                    self._cut = limit
+                    self._uncut[Priority.LIVE].add(-rows, -stored_bytes)
+                    self._uncut[Priority.BACKLOG].add(rows, stored_bytes)
+                    return
+            case _:
+                first, limit = self._ranges[0]
+        taken: _Taken = await self._writer.do(lambda db: self._cut_one(db, priority, first, limit, rows_max))
+        match priority:
+            case Priority.EVENT:
+                self._event_cut = taken.last
+            case Priority.LIVE:
+                self._cut = taken.last
+            case _:
+                self._ranges[:1] = [] if taken.exhausted else [(taken.last + 1, limit)]
+        if taken.parcel:
+            self._seq += 1
+            cut = _Cut(self._source.epoch, self._seq, first, taken.last, taken.rows, taken.stored_bytes, priority)
+            self._uncut[priority].add(-taken.rows, -taken.stored_bytes)
             self._waiting[cut.identity] = cut
-            self._new.append(cut)
+            self._new[priority].append(cut)
 
-    async def _cut_one(self, db: aiosqlite.Connection, rows_max: int) -> _Cut | None:
-        rows = stored_bytes = ts_max = 0
-        last = self._cut
-        async with db.execute(
-            "SELECT position, rows, bytes, ts_max FROM segment WHERE position > ? ORDER BY position LIMIT ?",
-            (self._cut, CUT_SEGMENTS_MAX),
+    async def _is_old(self, first: int, limit: int) -> bool:
+        """Tell whether the oldest live data waits for so long that it must not hold back what is new."""
+        async with self._reader.execute(
+            f"SELECT stored FROM segment WHERE position BETWEEN ? AND ? AND kind <> {EVENT_KIND}"
+            " ORDER BY position LIMIT 1",
+            (first, limit),
         ) as cursor:
-            async for position, segment_rows, segment_bytes, newest in cursor:
-                full = rows + segment_rows > rows_max or stored_bytes + segment_bytes > PARCEL_BYTES_MAX
-                if rows and full:
-                    break
-                rows, stored_bytes = rows + segment_rows, stored_bytes + segment_bytes
-                last, ts_max = position, max(ts_max, newest)
-        # What was dropped right behind the cut is told in this parcel too, or in one of its own.
-        async with db.execute(
-            "SELECT last FROM gap WHERE first > ? AND first <= ? + 1 ORDER BY first DESC LIMIT 1",
-            (self._cut, last if rows else 2**62),
-        ) as cursor:
-            if gap := await cursor.fetchone():
-                last = max(last, gap[0])
-        if last == self._cut:
-            return None
-        historical = bool(rows) and ts_max < self._clock.now() - HISTORICAL_AFTER_NS
-        cut = _Cut(self._source.epoch, self._seq + 1, self._cut + 1, last, rows, stored_bytes, historical)
-        await db.execute(
-            "INSERT INTO parcel VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (self.name, cut.epoch, cut.seq, cut.first, last, rows, stored_bytes, State.NEW, historical),
+            row = await cursor.fetchone()
+        return row is not None and row[0] < self._clock.now() - BACKLOG_AFTER_NS
+
+    async def _set_aside(self, db: aiosqlite.Connection, first: int, last: int) -> tuple[int, int]:
+        """Make the data from `first` to `last` backlog; return its rows and bytes."""
+        counted = await db.execute_fetchall(
+            "SELECT ifnull(sum(rows), 0), ifnull(sum(bytes), 0) FROM segment"
+            f" WHERE position BETWEEN ? AND ? AND kind <> {EVENT_KIND}",
+            (first, last),
         )
+        await db.execute("INSERT INTO backlog VALUES (?, ?, ?)", (self.name, first, last))
         await db.execute("UPDATE consumer SET cut = ? WHERE name = ?", (last, self.name))
-        return cut
+        ((rows, stored_bytes),) = counted
+        return int(rows), int(stored_bytes)
+
+    async def _cut_one(
+        self, db: aiosqlite.Connection, priority: Priority, first: int, limit: int, rows_max: int
+    ) -> _Taken:
+        """Make a parcel of what fits from `first` on, and move this priority's place behind it."""
+        taken = _Taken(first - 1)
+        sign = "=" if priority is Priority.EVENT else "<>"
+        seen = 0
+        async with db.execute(
+            f"SELECT position, rows, bytes FROM segment WHERE position BETWEEN ? AND ? AND kind {sign} {EVENT_KIND}"
+            " ORDER BY position LIMIT ?",
+            (first, limit, CUT_SEGMENTS_MAX),
+        ) as cursor:
+            async for position, rows, stored_bytes in cursor:
+                full = taken.rows + rows > rows_max or taken.stored_bytes + stored_bytes > PARCEL_BYTES_MAX
+                if taken.rows and full:
+                    taken.exhausted = False
+                    break
+                seen += 1
+                taken.rows, taken.stored_bytes = taken.rows + rows, taken.stored_bytes + stored_bytes
+                taken.last = position
+        taken.exhausted = taken.exhausted and seen < CUT_SEGMENTS_MAX
+        if taken.exhausted:
+            taken.last = limit
+        gaps = "SELECT count(*) FROM gap WHERE last BETWEEN ? AND ?"
+        told = priority is not Priority.EVENT and await number(db, gaps, (first, taken.last))
+        taken.parcel = bool(taken.rows or told)
+        if taken.parcel:
+            await db.execute(
+                "INSERT INTO parcel (consumer, epoch, seq, first, last, rows, bytes, state, historical, priority)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(self.name, self._source.epoch, self._seq + 1, first, taken.last, taken.rows, taken.stored_bytes),
+                    *(State.NEW, priority is Priority.BACKLOG, priority),
+                ),
+            )
+        match priority:
+            case Priority.EVENT:
+                await db.execute("UPDATE consumer SET event_cut = ? WHERE name = ?", (taken.last, self.name))
+            case Priority.LIVE:
+                await db.execute("UPDATE consumer SET cut = ? WHERE name = ?", (taken.last, self.name))
+            case _:
+                await db.execute("DELETE FROM backlog WHERE consumer = ? AND first = ?", (self.name, first))
+                if not taken.exhausted:
+                    await db.execute("INSERT INTO backlog VALUES (?, ?, ?)", (self.name, taken.last + 1, limit))
+        return taken
 
     async def _fill(self, cut: _Cut) -> Parcel:
         records, gaps = [], []
-        for position, record in await self._source.records(cut.first, cut.last):
+        events, data = cut.priority in (WHOLE, Priority.EVENT), cut.priority != Priority.EVENT
+        for position, record in await self._source.records(cut.first, cut.last, events=events, data=data):
             if record is not None:
                 records.append(record)
             else:
                 gaps.append(await self._corrupt(position))
-        async with self._reader.execute(
-            "SELECT rows, ts_min, ts_max, reason FROM gap WHERE first <= ? AND last >= ? ORDER BY first",
-            (cut.last, cut.first),
-        ) as cursor:
-            gaps += [Gap(*row) async for row in cursor]
-        return Parcel(cut.epoch, cut.seq, tuple(records), tuple(gaps), cut.historical)
+        if data:
+            async with self._reader.execute(
+                "SELECT rows, ts_min, ts_max, reason FROM gap WHERE last BETWEEN ? AND ? ORDER BY first",
+                (cut.first, cut.last),
+            ) as cursor:
+                gaps += [Gap(*row) async for row in cursor]
+        historical = cut.lane is Priority.BACKLOG
+        return Parcel(cut.epoch, cut.seq, tuple(records), tuple(gaps), historical, cut.lane)
 
     async def _corrupt(self, position: int) -> Gap:
         async with self._reader.execute(
@@ -194,11 +325,11 @@ class ParcelOutbox:
     async def again(self, epoch: int, seqs: Sequence[int]) -> None:
         """Put parcels back to new."""
         await self._set(State.NEW, epoch, seqs)
-        new = {parcel.identity for parcel in self._new}
-        back = [self._waiting[epoch, seq] for seq in seqs if (epoch, seq) in self._waiting.keys() - new]
-        for parcel in back:
+        for parcel in [self._waiting[epoch, seq] for seq in seqs if (epoch, seq) in self._waiting]:
             parcel.sent = False
-        self._new = sorted([*self._new, *back], key=lambda parcel: parcel.first)
+            if parcel not in self._new[parcel.lane]:
+                self._new[parcel.lane].append(parcel)
+                self._new[parcel.lane].sort(key=lambda each: each.first)
         self._writer.changed.set()
 
     async def committed(self, epoch: int, through: int, missing: Sequence[tuple[int, int]] = ()) -> int:
@@ -207,7 +338,8 @@ class ParcelOutbox:
         lost = [seq for seq in known if any(first <= seq <= last for first, last in missing)]
         done = await self.confirm(epoch, sorted(set(known) - set(lost)))
         # A parcel not yet given out in this run is on its way already.
-        resend = [seq for seq in lost if self._waiting[epoch, seq] not in self._new]
+        out = {parcel.identity for parcel in self._waiting.values() if parcel not in self._new[parcel.lane]}
+        resend = [seq for seq in lost if (epoch, seq) in out]
         if resend:
             await self.again(epoch, resend)
         return done
@@ -219,8 +351,8 @@ class ParcelOutbox:
             await self._set(State.COMMITTED, epoch, done)
         for seq in done:
             parcel = self._waiting.pop((epoch, seq))
-            if parcel in self._new:
-                self._new.remove(parcel)
+            if parcel in self._new[parcel.lane]:
+                self._new[parcel.lane].remove(parcel)
         return len(done)
 
     async def _set(self, state: State, epoch: int, seqs: Sequence[int]) -> None:
@@ -231,29 +363,43 @@ class ParcelOutbox:
             )
         )
 
-    def stored(self, rows: int, stored_bytes: int) -> None:
-        """Count what the writer has just committed behind the cut."""
-        self._uncut_rows += rows
-        self._uncut_bytes += stored_bytes
+    def stored(self, records: Sequence[Record], bodies: Sequence[bytes]) -> None:
+        """Count what the writer has just committed behind the cuts."""
+        for record, body in zip(records, bodies, strict=True):
+            lane = Priority.EVENT if isinstance(record, Event) else Priority.LIVE
+            self._uncut[lane].add(rows_of(record), len(body))
 
     def forget(self, gone: Sequence[tuple[int, int]]) -> None:
-        """Take dropped segments, given as (position, rows), out of the count of what waits."""
+        """Take dropped data, given as (position, rows), out of the count of what waits."""
         for position, rows in gone:
             if position > self._cut:
-                self._uncut_rows -= rows
-            for parcel in self._waiting.values():
-                if parcel.first <= position <= parcel.last:
-                    parcel.rows -= rows
+                self._uncut[Priority.LIVE].rows -= rows
+            elif any(first <= position <= last for first, last in self._ranges):
+                self._uncut[Priority.BACKLOG].rows -= rows
+            else:
+                for parcel in self._waiting.values():
+                    if parcel.holds(position):
+                        parcel.rows -= rows
 
     def backlog(self) -> Backlog:
         """Return a snapshot of what is not committed."""
+        waiting = self._waiting.values()
         return Backlog(
-            rows=self._uncut_rows + sum(parcel.rows for parcel in self._waiting.values()),
-            stored_bytes=self._uncut_bytes + sum(parcel.stored_bytes for parcel in self._waiting.values()),
-            parcels_sent=sum(parcel.sent for parcel in self._waiting.values()),
+            rows=sum(uncut.rows for uncut in self._uncut.values()) + sum(parcel.rows for parcel in waiting),
+            stored_bytes=sum(uncut.stored_bytes for uncut in self._uncut.values())
+            + sum(parcel.stored_bytes for parcel in waiting),
+            parcels_sent=sum(parcel.sent for parcel in waiting),
+            historical_rows=self._uncut[Priority.BACKLOG].rows
+            + sum(parcel.rows for parcel in waiting if parcel.lane is Priority.BACKLOG),
         )
 
-    @property
-    def confirmed_through(self) -> int:
-        """The last position up to which everything is committed."""
-        return min((parcel.first for parcel in self._waiting.values()), default=self._cut + 1) - 1
+    async def confirmed_through(self) -> int:
+        """Return the last position up to which everything is committed."""
+        first_event = await number(
+            self._reader,
+            f"SELECT min(position) FROM segment WHERE kind = {EVENT_KIND} AND position > ?",
+            (self._event_cut,),
+        )
+        places = [self._cut + 1, *(first for first, _ in self._ranges)]
+        places += [parcel.first for parcel in self._waiting.values()]
+        return min([*places, first_event] if first_event else places) - 1

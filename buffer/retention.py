@@ -8,12 +8,11 @@ from functools import partial
 import aiosqlite
 
 from buffer.outbox import ParcelOutbox
-from buffer.schema import number
+from buffer.schema import EVENT_KIND, number
 from buffer.writer import Writer
 from edge.core.language import say
 
 CHUNK_SEGMENTS = 500
-_EVENT = 4
 
 log = logging.getLogger("yulink.log")
 
@@ -33,14 +32,16 @@ async def enforce(writer: Writer, limits: Limits, outboxes: Sequence[ParcelOutbo
     events, each run of which leaves a gap.
     """
     stored_before = now - round(limits.keep_s * 1e9)
-    while await writer.do(lambda db: _delete_committed(db, confirmed(writer, outboxes), stored_before)):
+    while await writer.do(
+        partial(_delete_committed, through=await confirmed(writer, outboxes), stored_before=stored_before)
+    ):
         pass
     dropped = 0
     while (excess := await writer.do(_used_bytes) - limits.bytes_max) > 0:
-        shrink = partial(_delete_committed, through=confirmed(writer, outboxes), bytes_max=excess)
-        if await writer.do(shrink):
+        through = await confirmed(writer, outboxes)
+        if await writer.do(partial(_delete_committed, through=through, bytes_max=excess)):
             continue
-        drop = partial(_drop_uncommitted, after=confirmed(writer, outboxes), bytes_max=excess)
+        drop = partial(_drop_uncommitted, after=through, bytes_max=excess)
         gone: list[tuple[int, int]] = await writer.do(drop)
         if not gone:
             log.error(say("the log is above its limit and holds nothing that may be dropped"))
@@ -56,13 +57,16 @@ async def enforce(writer: Writer, limits: Limits, outboxes: Sequence[ParcelOutbo
                 rows=dropped,
             )
         )
-    await writer.do(_tidy)
+    await writer.do(partial(_tidy, through=await confirmed(writer, outboxes)))
     return dropped
 
 
-def confirmed(writer: Writer, outboxes: Sequence[ParcelOutbox]) -> int:
-    """Return the last position that every consumer has committed."""
-    return min((outbox.confirmed_through for outbox in outboxes), default=writer.position)
+async def confirmed(writer: Writer, outboxes: Sequence[ParcelOutbox]) -> int:
+    """Return the last position up to which every consumer has committed everything."""
+    through = writer.position
+    for outbox in outboxes:
+        through = min(through, await outbox.confirmed_through())
+    return through
 
 
 async def _used_bytes(db: aiosqlite.Connection) -> int:
@@ -104,7 +108,7 @@ async def _drop_uncommitted(db: aiosqlite.Connection, after: int, bytes_max: flo
     listed = await db.execute_fetchall(
         "SELECT position, rows, ts_min, ts_max, bytes FROM segment WHERE position > ? AND kind <> ?"
         " ORDER BY position LIMIT ?",
-        (after, _EVENT, CHUNK_SEGMENTS),
+        (after, EVENT_KIND, CHUNK_SEGMENTS),
     )
     chosen = set(_first_bytes([(row[0], row[4]) for row in listed], bytes_max))
     gone = [tuple(map(int, row))[:4] for row in listed if row[0] in chosen]
@@ -120,12 +124,10 @@ async def _drop_uncommitted(db: aiosqlite.Connection, after: int, bytes_max: flo
     return [(entry[0], entry[1]) for entry in gone]
 
 
-async def _tidy(db: aiosqlite.Connection) -> None:
+async def _tidy(db: aiosqlite.Connection, through: int) -> None:
     """Forget parcels and gaps whose segments are gone and confirmed, and give free pages back in small steps."""
     oldest = await number(db, "SELECT min(position) FROM segment")
     if oldest:
         await db.execute("DELETE FROM parcel WHERE last < ? AND state = 2", (oldest,))
-        await db.execute(
-            "DELETE FROM gap WHERE last < ? AND last < (SELECT ifnull(min(first), 0) FROM parcel)", (oldest,)
-        )
+        await db.execute("DELETE FROM gap WHERE last < ? AND last <= ?", (oldest, through))
     await db.execute_fetchall("PRAGMA incremental_vacuum(2000)")

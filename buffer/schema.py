@@ -13,7 +13,8 @@ from edge.core.errors import LogError
 from edge.core.language import say
 
 APPLICATION_ID = 0x59554C4B
-VERSION = 1
+EVENT_KIND = 4  # of a segment, as the codec numbers them
+VERSION = 2
 
 _TABLES = """
 CREATE TABLE tag (id INTEGER PRIMARY KEY, device TEXT NOT NULL, name TEXT NOT NULL, kind TEXT NOT NULL,
@@ -21,16 +22,33 @@ CREATE TABLE tag (id INTEGER PRIMARY KEY, device TEXT NOT NULL, name TEXT NOT NU
 CREATE TABLE segment (position INTEGER PRIMARY KEY, kind INTEGER NOT NULL, rows INTEGER NOT NULL,
     bytes INTEGER NOT NULL, ts_min INTEGER NOT NULL, ts_max INTEGER NOT NULL, stored INTEGER NOT NULL);
 CREATE TABLE body (position INTEGER PRIMARY KEY, data BLOB NOT NULL);
-CREATE TABLE consumer (name TEXT PRIMARY KEY, cut INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE consumer (name TEXT PRIMARY KEY, cut INTEGER NOT NULL, event_cut INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE backlog (consumer TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+    PRIMARY KEY (consumer, first)) WITHOUT ROWID;
+CREATE INDEX segment_event ON segment (position) WHERE kind = 4;
 CREATE TABLE epoch (epoch INTEGER PRIMARY KEY, started INTEGER NOT NULL);
 CREATE TABLE parcel (consumer TEXT NOT NULL, epoch INTEGER NOT NULL, seq INTEGER NOT NULL, first INTEGER NOT NULL,
     last INTEGER NOT NULL, rows INTEGER NOT NULL, bytes INTEGER NOT NULL, state INTEGER NOT NULL,
-    historical INTEGER NOT NULL, PRIMARY KEY (consumer, epoch, seq)) WITHOUT ROWID;
+    historical INTEGER NOT NULL, priority INTEGER NOT NULL, PRIMARY KEY (consumer, epoch, seq)) WITHOUT ROWID;
 CREATE INDEX parcel_waiting ON parcel (consumer, first) WHERE state < 2;
 CREATE INDEX parcel_last ON parcel (last);
 CREATE TABLE gap (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, rows INTEGER NOT NULL, ts_min INTEGER NOT NULL,
     ts_max INTEGER NOT NULL, reason TEXT NOT NULL);
 """
+
+
+_UPGRADES = {
+    # Parcels of format 1 hold events and data together: priority 0. Their consumers have cut both to the same place.
+    1: """
+        ALTER TABLE parcel ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE consumer ADD COLUMN event_cut INTEGER NOT NULL DEFAULT 0;
+        UPDATE consumer SET event_cut = cut;
+        CREATE TABLE backlog (consumer TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+            PRIMARY KEY (consumer, first)) WITHOUT ROWID;
+        CREATE INDEX segment_event ON segment (position) WHERE kind = 4;
+    """,
+}
+"""Format → the statements that make the next one of it."""
 
 
 @asynccontextmanager
@@ -81,6 +99,9 @@ async def _prepare(db: aiosqlite.Connection, path: Path) -> None:
             ),
             hint=say("install the later version again, or name another --data-dir"),
         )
+    else:
+        for old in range(version, VERSION):
+            await db.executescript(f"BEGIN; {_UPGRADES[old]} PRAGMA user_version={old + 1}; COMMIT;")
 
 
 def _unusable(path: Path, error: sqlite3.Error) -> LogError:

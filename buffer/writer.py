@@ -83,8 +83,8 @@ class Writer:
         self.counters = WriterCounters()
         self.changed = asyncio.Event()
         """Set when there may be something new to send; whoever waits for that clears it."""
-        self.on_stored: list[Callable[[int, int], None]] = []
-        """Called after each transaction with the rows and bytes it stored."""
+        self.on_stored: list[Callable[[Sequence[Record], Sequence[bytes]], None]] = []
+        """Called after each transaction with the records it stored and their bytes."""
 
     async def send(self, entry: Entry) -> None:
         """Hand an entry in, waiting while too many rows wait.
@@ -165,17 +165,17 @@ class Writer:
             self.counters.writable = True
             self.counters.last_error = ""
             self.counters.transactions += 1
-            self._count(sum(map(rows_of, records)), sum(map(len, bodies)))
+            self._count(records, bodies)
             self.counters.commit_ms = (self._clock.monotonic() - began) * 1e3
             self.position += len(records)
             self._tags_saved = max(self._tags_saved, self._tags_sent)
             return results
 
-    def _count(self, rows: int, stored_bytes: int) -> None:
-        self.counters.rows_durable += rows
-        self.counters.payload_bytes += stored_bytes
+    def _count(self, records: Sequence[Record], bodies: Sequence[bytes]) -> None:
+        self.counters.rows_durable += sum(map(rows_of, records))
+        self.counters.payload_bytes += sum(map(len, bodies))
         for tell in self.on_stored:
-            tell(rows, stored_bytes)
+            tell(records, bodies)
 
     async def _failed(self, error: sqlite3.Error, tries: int) -> None:
         self.counters.last_error = str(error)

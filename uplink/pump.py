@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from edge.core.batch import Batch
 from edge.core.catalogue import Tag
 from edge.core.clock import Clock
-from edge.core.delivery import Outbox, Parcel
+from edge.core.delivery import Outbox, Parcel, Priority
 from edge.core.errors import Disconnected, WrongInput
 from edge.core.language import say
 from uplink.catalogue import Equipment, encode_catalogue
@@ -24,14 +24,18 @@ from uplink.keys import read_public
 from uplink.seal import BadSeal, Sealer
 from uplink.section import UplinkSection
 from uplink.session import NO_MATCHING_SUBSCRIBERS, Access, Facts, MqttSession, Version, open_session
+from uplink.share import BacklogShare
 
 PARCEL_ROWS_MAX = 5000
+BACKLOG_ROWS_MAX = 50_000
 UNCONFIRMED_MAX = 256
 ACK_TIMEOUT_S = 10.0
 PUBACK_TIMEOUT_S = 15.0
 REFUSED_RETRY_S = 30.0
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 30.0
+
+_TOPICS = {Priority.EVENT: "event", Priority.LIVE: "data/telemetry", Priority.BACKLOG: "data/backlog"}
 
 log = logging.getLogger("yulink.uplink")
 
@@ -63,6 +67,7 @@ class _Flight:
     epoch: int
     seq: int
     rows: int
+    size: int
     deadline: float
     puback: "asyncio.Future[int] | None"
 
@@ -101,9 +106,11 @@ class Pump:
         self._progress = asyncio.Event()
         self._acks: list[tuple[int, int, list[tuple[int, int]]]] = []
         self._draining = False
+        self._live_owed = False
         self._session: MqttSession | None = None
         self._facts: Facts | None = None
         self._cut_at = 0.0
+        self._share = BacklogShare(section.backlog_share, clock)
         self._jitter = random.Random()
         self._messages = self._bytes = self._wire_bytes_before = self._committed = 0
         self._resends = self._refused = self._connects = self._last_ack = self._acks_ignored = 0
@@ -155,9 +162,10 @@ class Pump:
                 if self._announce_wanted or (self._sealer is not None and self._sealer.is_due):
                     self._announce(session)
                 await self._settle()
-                if waiting.done() and self._room(window) and self._due():
+                if waiting.done():
                     await self._send(session, facts, window)
                     waiting = asyncio.create_task(self._outbox.wait(), name="uplink waits for the log")
+                    await asyncio.sleep(0)
                 await self._pause(waiting, self._room(window))
             raise Disconnected(say("the connection was lost: {reason}", reason=session.lost.result()))
         finally:
@@ -244,6 +252,7 @@ class Pump:
             assert flight.puback is not None
             reason = 0x80 if flight.puback.cancelled() else flight.puback.result()
             flight.puback = None
+            self._share.acknowledged(flight.size if reason < 0x80 else 0)
             if reason < 0x80:
                 taken.setdefault(flight.epoch, []).append(flight.seq)
                 flight.deadline = now + ACK_TIMEOUT_S
@@ -293,36 +302,61 @@ class Pump:
             await self._outbox.again(epoch, seqs)
 
     async def _put_back(self) -> None:
+        self._share.reset()
         await self._again(self._flights.values())
         self._acks.clear()
 
     async def _send(self, session: MqttSession, facts: Facts, window: int) -> None:
-        self._cut_at = self._clock.monotonic()
+        """Send what may go now: events at once, live data when it is due, of the backlog its share."""
+        if self._outbox.ready(Priority.LIVE) and self._is_due():
+            self._cut_at = self._clock.monotonic()
+            self._live_owed = True
         while self._room(window) and not session.lost.done():
-            parcel = await self._outbox.next(PARCEL_ROWS_MAX)
-            if parcel is None:
+            priority = self._most_urgent()
+            if priority is None:
                 return
-            self._tell_catalogue(session)
-            topic = f"{self._root}/data/telemetry"
-            payload = self._seal(topic, encode(parcel, self._site, self._outbox.catalogue.last_id))
-            flight = _Flight(parcel.epoch, parcel.seq, _rows(parcel), self._clock.monotonic() + PUBACK_TIMEOUT_S, None)
-            self._flights[parcel.epoch, parcel.seq] = flight
-            if len(payload) + 100 > facts.packet_bytes_max:
-                self._refuse(flight, 0x95, self._clock.monotonic())
-                continue
-            flight.puback = session.publish(topic, payload)
-            flight.puback.add_done_callback(lambda _: self._wake.set())
-            self._messages += 1
-            self._bytes += len(payload)
-            await self._settle()
+            rows_max = BACKLOG_ROWS_MAX if priority is Priority.BACKLOG else PARCEL_ROWS_MAX
+            parcel = await self._outbox.next(rows_max, priority)
+            if parcel is not None:
+                self._publish(session, facts, parcel)
+                await self._settle()
+
+    def _most_urgent(self) -> Priority | None:
+        if self._outbox.ready(Priority.EVENT):
+            return Priority.EVENT
+        self._live_owed = self._live_owed and self._outbox.ready(Priority.LIVE)
+        if self._live_owed:
+            return Priority.LIVE
+        if self._outbox.ready(Priority.BACKLOG) and (self._draining or not self._share.wait_s()):
+            return Priority.BACKLOG
+        return None
+
+    def _publish(self, session: MqttSession, facts: Facts, parcel: Parcel) -> None:
+        self._tell_catalogue(session)
+        topic = f"{self._root}/{_TOPICS[parcel.priority]}"
+        payload = self._seal(topic, encode(parcel, self._site, self._outbox.catalogue.last_id))
+        now = self._clock.monotonic()
+        flight = _Flight(parcel.epoch, parcel.seq, _rows(parcel), len(payload), now + PUBACK_TIMEOUT_S, None)
+        self._flights[parcel.epoch, parcel.seq] = flight
+        if parcel.priority is Priority.BACKLOG:
+            self._share.spend(len(payload))
+        if len(payload) + 100 > facts.packet_bytes_max:
+            self._refuse(flight, 0x95, now)
+            return
+        flight.puback = session.publish(topic, payload)
+        flight.puback.add_done_callback(lambda _: self._wake.set())
+        self._share.published()
+        self._messages += 1
+        self._bytes += len(payload)
 
     def _room(self, window: int) -> bool:
         unacknowledged = sum(flight.puback is not None for flight in self._flights.values())
         return unacknowledged < window and len(self._flights) < UNCONFIRMED_MAX
 
-    def _due(self) -> bool:
-        """Tell whether what waits should go now: the latency is over, a whole parcel waits, or we are stopping."""
-        return self._draining or self._much_waits() or self._clock.monotonic() >= self._cut_at + self._section.latency
+    def _is_due(self) -> bool:
+        """Tell whether live data should go now: the latency is over, a whole parcel waits, or we are stopping."""
+        full = self._outbox.uncut_rows(Priority.LIVE) >= PARCEL_ROWS_MAX
+        return self._draining or full or self._clock.monotonic() >= self._cut_at + self._section.latency
 
     async def _pause(self, waiting: "asyncio.Task[None]", room: bool) -> None:
         """Sleep until something was acknowledged or lost, a deadline passes, or there is something to send."""
@@ -333,16 +367,30 @@ class Pump:
         if not waiting.done():
             awaited.add(waiting)
         elif room:
-            until = now if self._due() else min(until, self._cut_at + self._section.latency)
+            until = min(until, self._next_send(now))
+            if not self._outbox.ready(Priority.EVENT):
+                # Something waits for its time; what is more urgent may still come.
+                awaited.add(asyncio.create_task(self._outbox.changed()))
+            await asyncio.sleep(0)  # now they listen; what came just before is seen here
+            if self._outbox.ready(Priority.EVENT):
+                until = now
         try:
             await asyncio.wait(awaited, timeout=max(until - now, 0), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            waking.cancel()
-            await asyncio.wait([waking])
+            for task in awaited - {waiting}:
+                task.cancel()
+            await asyncio.wait(awaited - {waiting})
 
-    def _much_waits(self) -> bool:
-        sent = sum(flight.rows for flight in self._flights.values())
-        return self._outbox.backlog().rows - sent >= PARCEL_ROWS_MAX
+    def _next_send(self, now: float) -> float:
+        """Return when what is ready may go."""
+        if self._outbox.ready(Priority.EVENT):
+            return now
+        times = [now + 60]
+        if self._outbox.ready(Priority.LIVE):
+            times.append(now if self._is_due() else self._cut_at + self._section.latency)
+        if self._outbox.ready(Priority.BACKLOG):
+            times.append(now if self._draining else now + self._share.wait_s())
+        return min(times)
 
     async def drain(self, deadline_s: float) -> None:
         """Send what is left without waiting for company; return when all is confirmed or the time is up."""

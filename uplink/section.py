@@ -63,6 +63,9 @@ class UplinkSection(Section):
     latency: Duration = 1.0
     """How long readings may wait to be sent together."""
 
+    backlog_share: Annotated[float, Field(gt=0, le=1)] = 0.3
+    """How much of what the link carries the backlog may take after an outage; live data keeps the rest."""
+
     window: Annotated[int, Field(ge=1, le=64)] = 20
     """Messages on their way at once; the broker's Receive Maximum may lower it."""
 

@@ -8,6 +8,7 @@ A restored or copied database therefore never gives an old identity to new conte
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Protocol
 
 from edge.core.batch import Record
@@ -24,15 +25,24 @@ class Gap:
     reason: str
 
 
+class Priority(IntEnum):
+    """What goes first. Each has its own order; between them nothing waits for what is less urgent."""
+
+    EVENT = 1
+    LIVE = 2
+    BACKLOG = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """One message's content and identity."""
+    """One message's content and identity. `historical`: it is backlog, its rows may be older than rows already sent."""
 
     epoch: int
     seq: int
     records: tuple[Record, ...]
     gaps: tuple[Gap, ...] = ()
     historical: bool = False
+    priority: Priority = Priority.LIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +52,7 @@ class Backlog:
     rows: int
     stored_bytes: int
     parcels_sent: int
+    historical_rows: int = 0
 
 
 class Outbox(Protocol):
@@ -53,13 +64,23 @@ class Outbox(Protocol):
     catalogue: Catalogue
 
     async def wait(self) -> None:
-        """Return when `next` would give a parcel. Safe to cancel."""
+        """Return when there may be something `ready`. Safe to cancel."""
 
-    async def next(self, rows_max: int) -> Parcel | None:
+    async def changed(self) -> None:
+        """Return when something new came into the log. Safe to cancel."""
+
+    def ready(self, priority: Priority) -> bool:
+        """Tell whether `next` has something of this priority."""
+
+    def uncut_rows(self, priority: Priority) -> int:
+        """Return about how many rows of this priority are in no parcel yet."""
+
+    async def next(self, rows_max: int, priority: Priority | None = None) -> Parcel | None:
         """Return the oldest parcel in state new; if there is none, cut one of at most `rows_max` rows.
 
-        Returns None when everything is sent. The parcel stays "new" until `sent`, but is not
-        returned again in this run unless `again` says so. One record larger than `rows_max` is a parcel of its own.
+        Without a priority the most urgent that is ready. Returns None when everything is sent. The parcel stays "new"
+        until `sent`, but is not returned again in this run unless `again` says so. One record larger than `rows_max`
+        is a parcel of its own. Safe to cancel.
         """
 
     async def sent(self, epoch: int, seqs: Sequence[int]) -> None:

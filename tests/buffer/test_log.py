@@ -12,6 +12,7 @@ from buffer.writer import join
 from edge.core.batch import Batch, Lane, Record
 from edge.core.catalogue import ValueKind
 from edge.core.clock import SystemClock, VirtualClock
+from edge.core.delivery import Priority
 from edge.core.errors import LogError
 from tests.buffer.support import event, everything, numbered, values, waveform
 from tests.support import until
@@ -258,3 +259,39 @@ async def test_above_its_limit_the_log_drops_the_oldest_tells_the_gap_and_keeps_
         assert told == dropped
         assert outbox.backlog().rows == 0
     assert sum("undelivered rows were dropped" in record.getMessage() for record in caplog.records) == 1
+
+
+async def test_what_has_grown_old_is_backlog_and_holds_back_nothing_new(tmp_path: Path) -> None:
+    clock = VirtualClock()
+    path = tmp_path / "log.sqlite3"
+    async with open_log(path, clock, commit_interval_s=0.001) as log:
+        outbox = log.outbox()
+        for start in range(0, 100, 10):
+            await log.append([numbered(start, 10)])
+        await log.append([event("lost")])
+        await clock.advance(60)
+        told = [await outbox.next(30) for _ in range(2)]  # the event, then the oldest of the backlog
+        await log.append([numbered(100, 10), event("back")])
+        assert outbox.backlog().historical_rows == 100
+        told += [await outbox.next(30) for _ in range(3)]
+        assert [(parcel.priority.name, parcel.historical, values(parcel.records)) for parcel in told if parcel] == [
+            ("EVENT", False, []),
+            ("BACKLOG", True, list(range(30))),
+            ("EVENT", False, []),
+            ("LIVE", False, list(range(100, 110))),
+            ("BACKLOG", True, list(range(30, 60))),
+        ]
+        assert [parcel.seq for parcel in told if parcel] == [1, 2, 3, 4, 5]
+        await outbox.committed(log.epoch, 5)
+        assert await outbox.confirmed_through() == 6
+    async with open_log(path, clock, commit_interval_s=0.001) as log:
+        outbox = log.outbox()
+        assert outbox.backlog().rows == outbox.backlog().historical_rows == 40
+        assert outbox.ready(Priority.BACKLOG)
+        assert not outbox.ready(Priority.EVENT)
+        rest = [await outbox.next(1000) for _ in range(2)]
+        assert rest[0] is not None
+        assert values(rest[0].records) == list(range(60, 100))
+        assert rest[1] is None
+        await outbox.committed(log.epoch, 1)
+        assert await outbox.confirmed_through() == log.statistics().position

@@ -10,19 +10,30 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from buffer.log import Log, open_log
-from edge.core.clock import SystemClock
-from tests.buffer.support import numbered, values
+from edge.core.batch import Event
+from edge.core.clock import VirtualClock
+from edge.core.delivery import Parcel, Priority
+from tests.buffer.support import event, numbered, values
+
+
+def contents(parcel: Parcel) -> list[int]:
+    """What a parcel holds: values of data, which are ≥ 0, or numbers of events, which are < 0."""
+    return values(parcel.records) + [int(record.message) for record in parcel.records if isinstance(record, Event)]
 
 
 class LogMachine(RuleBasedStateMachine):
-    """The model: `written` is what was appended; `parcels` what each identity holds; sets say where each stands."""
+    """The model: `written` and `events` are what was appended; `parcels` what each identity holds and how urgent it is;
+    sets say where each stands. `live_from` is the first row that is not backlog."""
 
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.folder = tempfile.TemporaryDirectory()
+        self.clock = VirtualClock()
         self.written: list[int] = []
+        self.events: list[int] = []
         self.parcels: dict[tuple[int, int], list[int]] = {}
+        self.urgency: dict[tuple[int, int], Priority] = {}
         self.committed: set[tuple[int, int]] = set()
         self.out: set[tuple[int, int]] = set()
         self.log: Log
@@ -37,7 +48,7 @@ class LogMachine(RuleBasedStateMachine):
         return self.loop.run_until_complete(coroutine)
 
     def open(self) -> None:
-        self.context = open_log(Path(self.folder.name) / "log.sqlite3", SystemClock(), commit_interval_s=0.0001)
+        self.context = open_log(Path(self.folder.name) / "log.sqlite3", self.clock, commit_interval_s=0.0001)
         self.log = self.run(self.context.__aenter__())
 
     @rule(rows=st.integers(1, 30))
@@ -45,27 +56,50 @@ class LogMachine(RuleBasedStateMachine):
         self.run(self.log.append([numbered(len(self.written), rows)]))
         self.written += range(len(self.written), len(self.written) + rows)
 
-    @rule(rows_max=st.integers(1, 60))
-    def next(self, rows_max: int) -> None:
-        parcel = self.run(self.log.outbox().next(rows_max))
-        cut = [row for rows in self.parcels.values() for row in rows]
-        waiting = set(self.parcels) - self.committed - self.out
+    @rule()
+    def happen(self) -> None:
+        number = -len(self.events) - 1
+        self.run(self.log.append([event(str(number))]))
+        self.events.append(number)
+
+    @rule(seconds=st.sampled_from([1.0, 11.0]))
+    def wait(self, seconds: float) -> None:
+        self.run(self.clock.advance(seconds))
+
+    @rule(rows_max=st.integers(1, 60), priority=st.none() | st.sampled_from(Priority))
+    def next(self, rows_max: int, priority: Priority | None) -> None:
+        parcel = self.run(self.log.outbox().next(rows_max, priority))
+        cut = {row for rows in self.parcels.values() for row in rows}
+        left = [row for row in [*self.written, *self.events] if row not in cut]
+        waiting = [known for known in self.parcels if known not in self.committed | self.out]
         if parcel is None:
-            assert not waiting
-            assert sorted(cut) == self.written
+            assert not [known for known in waiting if priority in (None, self.urgency[known])]
+            assert priority is not None or not left
+            assert priority is not Priority.EVENT or not [row for row in left if row < 0]
             return
-        identity, rows = (parcel.epoch, parcel.seq), values(parcel.records)
+        identity, rows = (parcel.epoch, parcel.seq), contents(parcel)
         assert not parcel.gaps
         assert rows
+        assert priority in (None, parcel.priority)
+        assert parcel.historical is (parcel.priority is Priority.BACKLOG)
         if identity in self.parcels:
-            assert identity == min(waiting, key=lambda known: self.parcels[known][0])
+            same = [known for known in waiting if self.urgency[known] is parcel.priority]
+            assert identity == min(same, key=lambda known: abs(self.parcels[known][0]))
             assert rows == self.parcels[identity]
         else:
-            assert not waiting
-            assert rows == self.written[len(cut) : len(cut) + len(rows)]
+            assert not set(rows) & cut, "nothing is in two parcels"
+            assert {row < 0 for row in rows} == {parcel.priority is Priority.EVENT}, "events and data travel apart"
+            order = [abs(row) for row in rows]
+            assert order == sorted(order)
+            if parcel.priority is not Priority.LIVE:  # what is older and of the same kind went before
+                older = [row for row in left if (row < 0) is (rows[0] < 0) and abs(row) < order[0]]
+                assert not older
             in_epoch = [seq for epoch, seq in self.parcels if epoch == parcel.epoch]
             assert parcel.seq == max(in_epoch, default=0) + 1
-            self.parcels[identity] = rows
+            self.parcels[identity], self.urgency[identity] = rows, parcel.priority
+        if priority is None:
+            assert not [known for known in waiting if self.urgency[known] < parcel.priority]
+            assert parcel.priority is Priority.EVENT or not [row for row in left if row < 0]
         self.out.add(identity)
 
     @precondition(lambda self: self.out)
@@ -110,7 +144,18 @@ class LogMachine(RuleBasedStateMachine):
     @invariant()
     def backlog_is_what_is_not_committed(self) -> None:
         committed = sum(len(self.parcels[identity]) for identity in self.committed)
-        assert self.log.outbox().backlog().rows == len(self.written) - committed
+        assert self.log.outbox().backlog().rows == len(self.written) + len(self.events) - committed
+
+    @rule()
+    def drain(self) -> None:
+        """Whatever happened before: everything that was appended is in exactly one parcel."""
+        while (parcel := self.run(self.log.outbox().next(20))) is not None:
+            identity = (parcel.epoch, parcel.seq)
+            assert self.parcels.setdefault(identity, contents(parcel)) == contents(parcel)
+            self.urgency[identity] = parcel.priority
+            self.out.add(identity)
+        told = sorted(row for rows in self.parcels.values() for row in rows)
+        assert told == sorted([*self.written, *self.events])
 
     def teardown(self) -> None:
         self.run(self.context.__aexit__(None, None, None))
@@ -119,4 +164,4 @@ class LogMachine(RuleBasedStateMachine):
 
 
 TestLogModel = LogMachine.TestCase
-TestLogModel.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+TestLogModel.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)

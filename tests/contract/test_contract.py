@@ -154,7 +154,14 @@ def test_the_golden_messages_are_what_this_version_would_send() -> None:
 def test_the_official_parser_reads_the_asyncapi_document_with_every_topic(node: Path, tmp_path: Path) -> None:
     done = run(node, "node", "check.mjs", "asyncapi.yaml")
     assert (done.returncode, done.stderr) == (0, "")
-    assert {line.split("/")[3] for line in done.stdout.splitlines()} == {"key", "catalog", "data", "ack", "cmd"}
+    assert {line.split("/")[3] for line in done.stdout.splitlines()} == {
+        "key",
+        "catalog",
+        "data",
+        "event",
+        "ack",
+        "cmd",
+    }
     (node / "wrong.yaml").write_text((CONTRACT / "asyncapi.yaml").read_text().replace("action: send", "action: shout"))
     assert run(node, "node", "check.mjs", "wrong.yaml").returncode == 1
 

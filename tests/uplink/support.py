@@ -78,6 +78,16 @@ def received(folder: Path) -> list[int]:
         db.close()
 
 
+def stored(folder: Path) -> list[tuple[bool, int]]:
+    """(historical, value) of every reading in the order of arrival."""
+    db = sqlite3.connect(folder / "brain.sqlite3")
+    try:
+        query = "SELECT historical, value FROM sample JOIN message ON message.id = sample.message ORDER BY sample.rowid"
+        return [(bool(historical), value) for historical, value in db.execute(query)]
+    finally:
+        db.close()
+
+
 async def feed(log: Log, rows: int, first: int = 0, step: int = 50) -> None:
     for start in range(first, first + rows, step):
         await log.append([numbered(start, min(step, first + rows - start))])
