@@ -15,8 +15,9 @@ from buffer.log import Log, open_log
 from drivers.api import DeviceContext
 from edge.agent.clock_watch import watch
 from edge.agent.ingest import Ingest, TagRule
+from edge.agent.memory import give_back_now_and_then, memory_mb
 from edge.agent.settings import Device, Settings
-from edge.agent.status import memory_mb, serve_status
+from edge.agent.status import serve_status
 from edge.agent.supervise import DeviceHealth, Supervisor
 from edge.core.batch import Event, Record, Severity
 from edge.core.clock import Clock, SystemClock
@@ -86,15 +87,17 @@ class Agent:
                 pumping = self._start_pump(flow)
                 async with asyncio.TaskGroup() as intake:
                     self._intake = intake
-                    watching = intake.create_task(watch(self._clock, self._put), name="clock")
+                    watching = [
+                        intake.create_task(watch(self._clock, self._put), name="clock"),
+                        intake.create_task(give_back_now_and_then(self._clock), name="memory"),
+                    ]
                     await self._note("gateway_started", f"Yulink {version('yulink')} started")
                     for device in self.settings.devices.values():
                         self._start_device(device)
                     await self._stop.wait()
                     log.info(say("stopping: devices first, then what is left goes out"))
-                    watching.cancel()
-                    for running in self._running.values():
-                        running.task.cancel()
+                    for task in (*watching, *(running.task for running in self._running.values())):
+                        task.cancel()
                 await self._note("gateway_stopped", "stopped on request")
                 await self._drain(pumping)
 

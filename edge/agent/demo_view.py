@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edge.agent.demo_account import Standing
+from edge.agent.status import headroom
 from edge.core.language import say
 
 EVENTS_SHOWN = 6
@@ -95,16 +96,6 @@ def missing(status: dict[str, Any], standing: Standing) -> int:
     """Return how many rows the agent holds for confirmed that the brain's store, looked at later, does not hold."""
     confirmed: int = status["log"]["rows_durable_total"] - status["backlog"]["rows"]
     return max(confirmed - standing.rows, 0)
-
-
-def headroom(status: dict[str, Any]) -> str:
-    """Return how many hours of outage the log's byte limit holds at the rate so far, or "–" before that is known."""
-    kept = status["log"]
-    per_second = kept["payload_bytes_total"] / status["uptime_s"] if status["uptime_s"] else 0
-    if not per_second:
-        return "–"
-    hours = (kept["disk_bytes_max"] - kept["disk_bytes"]) / per_second / 3600
-    return f"{min(hours, 99_999):,.0f}"
 
 
 def line(status: dict[str, Any], standing: Standing) -> str:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -77,10 +76,11 @@ async def ask_status(data_dir: Path) -> dict[str, Any]:
         ) from error
 
 
-def memory_mb() -> float:
-    """Return this process's resident memory in megabytes (10⁶ bytes), 0 where /proc is not there."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, IndexError, ValueError):
-        return 0.0
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+def headroom(status: dict[str, Any]) -> str:
+    """Return how many hours of outage the log's byte limit holds at the rate so far, or "–" before that is known."""
+    kept = status["log"]
+    per_second = kept["payload_bytes_total"] / status["uptime_s"] if status["uptime_s"] else 0
+    if not per_second:
+        return "–"
+    hours = (kept["disk_bytes_max"] - kept["disk_bytes"]) / per_second / 3600
+    return f"{min(hours, 99_999):,.0f}"

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from edge.agent.status import ask_status
+from edge.agent.status import ask_status, headroom
 from edge.core.language import say
 
 
@@ -38,6 +38,7 @@ def render(status: dict[str, Any]) -> str:
             dropped=kept["rows_dropped_total"],
         )
     )
+    lines.append(say("outage: room for {hours} h without the brain at the present rate", hours=headroom(status)))
     if kept["last_error"]:
         lines.append(say("log: {error}", error=kept["last_error"]))
     if uplink := status["uplink"]:
