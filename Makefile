@@ -10,7 +10,7 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_PYTHON_PREFERENCE := only-system
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check bench docs lock clean
+.PHONY: demo test faults check bench docs lock clean
 .DEFAULT_GOAL := demo
 
 demo: .venv/run.stamp
@@ -19,6 +19,11 @@ demo: .venv/run.stamp
 test: .venv/dev.stamp
 	@deploy/test-programs.sh
 	@$(BIN)/python -m pytest $(ARGS)
+
+# Kills, outages and broken links, each with an account of every value; about ten minutes.
+faults: .venv/dev.stamp
+	@deploy/test-programs.sh
+	@$(BIN)/python -m tests.faults.campaign $(ARGS)
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check .
