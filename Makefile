@@ -18,7 +18,7 @@ demo: .venv/run.stamp
 
 test: .venv/dev.stamp
 	@deploy/test-programs.sh
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 # Kills, outages and broken links, each with an account of every value; about ten minutes.
 faults: .venv/dev.stamp
@@ -42,7 +42,7 @@ docs: .venv/dev.stamp
 
 # Resolves the newest versions that pyproject.toml admits, for every supported Python at once.
 lock: $(UV)
-	$(UV) pip compile pyproject.toml --extra demo --group build --universal --python-version 3.11 --upgrade \
+	$(UV) pip compile pyproject.toml --all-extras --group build --universal --python-version 3.11 --upgrade \
 		--generate-hashes --no-emit-index-url --no-annotate --no-header -o requirements.lock
 	$(UV) pip compile pyproject.toml --all-extras --group build --group dev --universal --python-version 3.11 \
 		--constraints requirements.lock \
