@@ -1,6 +1,7 @@
 """The contract as a stranger meets it: his tools read the documents, and two verifiers of nothing but stock libraries
 read the golden messages and find what went in."""
 
+import fcntl
 import hashlib
 import json
 import math
@@ -28,26 +29,32 @@ CONTRACT = ROOT / "contract"
 
 
 @pytest.fixture(scope="module")
-def node(program: Callable[[str], str]) -> Path:
+def node(program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the contract with its npm packages, and this folder's checks in it."""
     program("node")
-    npm = program("npm")
-    lock = (CONTRACT / "package-lock.json").read_bytes()
-    modules = ROOT / ".cache" / "npm" / hashlib.sha256(lock).hexdigest()[:16]
-    if not (modules / "done").exists():
-        shutil.rmtree(modules, ignore_errors=True)
-        modules.mkdir(parents=True)
-        for name in ("package.json", "package-lock.json"):
-            shutil.copy(CONTRACT / name, modules)
-        # Not `npm ci`: it insists on packages for other platforms, which some registries leave out.
-        command = [npm, "install", "--no-audit", "--no-fund", "--loglevel=error"]
-        subprocess.run(command, cwd=modules, check=True, timeout=300, capture_output=True)
-        (modules / "done").touch()
+    folder = tmp_path_factory.mktemp("contract")
+    (folder / "node_modules").symlink_to(node_modules(program("npm")))
     for file in (*CONTRACT.glob("*.*"), Path(__file__).parent / "check.mjs"):
-        if file.name != "package-lock.json":
-            shutil.copy(file, modules)
-    shutil.copytree(CONTRACT / "v1", modules / "v1", dirs_exist_ok=True)
-    return modules
+        shutil.copy(file, folder)
+    shutil.copytree(CONTRACT / "v1", folder / "v1")
+    return folder
+
+
+def node_modules(npm: str) -> Path:
+    """Install what the lock file names, once for all test processes."""
+    lock = (CONTRACT / "package-lock.json").read_bytes()
+    cache = ROOT / ".cache" / "npm" / hashlib.sha256(lock).hexdigest()[:16]
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        if not (cache / "done").exists():
+            for name in ("package.json", "package-lock.json"):
+                shutil.copy(CONTRACT / name, cache)
+            # Not `npm ci`: it insists on packages for other platforms, which some registries leave out.
+            command = [npm, "install", "--no-audit", "--no-fund", "--loglevel=error"]
+            subprocess.run(command, cwd=cache, check=True, timeout=300, capture_output=True)
+            (cache / "done").touch()
+    return cache / "node_modules"
 
 
 def run(folder: Path, *command: object) -> subprocess.CompletedProcess[str]:
