@@ -48,10 +48,9 @@ class Log:
     """An open log. One process, one event loop. Get it from `open_log`."""
 
     def __init__(
-        self, path: Path, writer: Writer, reader: aiosqlite.Connection, catalogue: Catalogue, clock: Clock, epoch: int
+        self, path: Path, writer: Writer, reader: aiosqlite.Connection, catalogue: Catalogue, clock: Clock
     ) -> None:
         self.catalogue = catalogue
-        self.epoch = epoch
         self._path = path
         self._writer = writer
         self._reader = reader
@@ -179,7 +178,8 @@ async def open_log(
     """Open the log, creating it where there is none. Leaving the block makes everything put durable.
 
     Args:
-        consumers: names of those whose confirmation the log waits for; others on file are forgotten.
+        consumers: names of those whose confirmation the log waits for. A new one begins where the log begins; one that
+            is not named this time keeps its place, but nothing is held back for it.
         commit_interval_s: a record waits at most this long for its transaction.
         commit_rows: … or until so many rows are together.
         rows_waiting_max: rows in memory above which `put` waits.
@@ -200,14 +200,14 @@ async def open_log(
             await number(db, "SELECT max(max(cut, event_cut)) FROM consumer"),
             await number(db, "SELECT max(last) FROM backlog"),
         )
-        epoch = await _begin_epoch(db, clock, consumers)
+        epochs = await _begin_epochs(db, clock, consumers)
         reader = await closing.enter_async_context(open_reader(path))
         writer = Writer(db, catalogue, clock, position, commit_interval_s, commit_rows, rows_waiting_max)
-        log = Log(path, writer, reader, catalogue, clock, epoch)
+        log = Log(path, writer, reader, catalogue, clock)
         log._limits = retention.Limits(keep_s, bytes_max)
         log._dropped = await number(db, "SELECT sum(rows) FROM gap")
         for name in consumers:
-            outbox = await ParcelOutbox.load(name, db, writer, reader, log, clock)
+            outbox = await ParcelOutbox.load(name, epochs[name], db, writer, reader, log, clock)
             writer.on_stored.append(outbox.stored)
             log._outboxes[name] = outbox
         writing = asyncio.create_task(writer.run(), name="log writer")
@@ -235,14 +235,11 @@ async def _load_catalogue(db: aiosqlite.Connection) -> Catalogue:
         )
 
 
-async def _begin_epoch(db: aiosqlite.Connection, clock: Clock, consumers: Sequence[str]) -> int:
-    epoch = secrets.randbits(EPOCH_BITS - 1) + 1
+async def _begin_epochs(db: aiosqlite.Connection, clock: Clock, consumers: Sequence[str]) -> dict[str, int]:
+    """Draw each consumer's epoch of this run: no two of them ever give one identity to different content."""
+    epochs = {name: secrets.randbits(EPOCH_BITS - 1) + 1 for name in consumers}
     await db.execute("BEGIN IMMEDIATE")
-    await db.execute("INSERT INTO epoch VALUES (?, ?)", (epoch, clock.now()))
+    await db.executemany("INSERT INTO epoch VALUES (?, ?)", [(epoch, clock.now()) for epoch in epochs.values()])
     await db.executemany("INSERT OR IGNORE INTO consumer VALUES (?, 0, 0)", [(name,) for name in consumers])
-    marks = ",".join("?" * len(consumers))
-    await db.execute(f"DELETE FROM consumer WHERE name NOT IN ({marks})", tuple(consumers))
-    for table in ("parcel", "backlog"):
-        await db.execute(f"DELETE FROM {table} WHERE consumer NOT IN ({marks})", tuple(consumers))
     await db.execute("COMMIT")
-    return epoch
+    return epochs

@@ -37,7 +37,6 @@ class Source(Protocol):
     """The log, as far as an outbox needs it."""
 
     catalogue: Catalogue
-    epoch: int
 
     async def records(
         self, first: int, last: int, *, events: bool = True, data: bool = True
@@ -95,8 +94,11 @@ class _Taken:
 class ParcelOutbox:
     """Implements `edge.core.delivery.Outbox`. Used by one task; all states lie in the database."""
 
-    def __init__(self, name: str, writer: Writer, reader: aiosqlite.Connection, source: Source, clock: Clock) -> None:
+    def __init__(
+        self, name: str, epoch: int, writer: Writer, reader: aiosqlite.Connection, source: Source, clock: Clock
+    ) -> None:
         self.name = name
+        self.epoch = epoch
         self.catalogue = source.catalogue
         self._writer = writer
         self._reader = reader
@@ -114,6 +116,7 @@ class ParcelOutbox:
     async def load(
         cls,
         name: str,
+        epoch: int,
         db: aiosqlite.Connection,
         writer: Writer,
         reader: aiosqlite.Connection,
@@ -121,7 +124,7 @@ class ParcelOutbox:
         clock: Clock,
     ) -> "ParcelOutbox":
         """Take up where the last run stopped: what is not committed is new again, in order."""
-        outbox = cls(name, writer, reader, source, clock)
+        outbox = cls(name, epoch, writer, reader, source, clock)
         for row in await db.execute_fetchall("SELECT cut, event_cut FROM consumer WHERE name = ?", (name,)):
             outbox._cut, outbox._event_cut = row
         ranges = await db.execute_fetchall("SELECT first, last FROM backlog WHERE consumer = ? ORDER BY first", (name,))
@@ -217,7 +220,7 @@ class ParcelOutbox:
                 self._ranges[:1] = [] if taken.exhausted else [(taken.last + 1, limit)]
         if taken.parcel:
             self._seq += 1
-            cut = _Cut(self._source.epoch, self._seq, first, taken.last, taken.rows, taken.stored_bytes, priority)
+            cut = _Cut(self.epoch, self._seq, first, taken.last, taken.rows, taken.stored_bytes, priority)
             self._uncut[priority].add(-taken.rows, -taken.stored_bytes)
             self._waiting[cut.identity] = cut
             self._new[priority].append(cut)
@@ -275,7 +278,7 @@ class ParcelOutbox:
                 "INSERT INTO parcel (consumer, epoch, seq, first, last, rows, bytes, state, historical, priority)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    *(self.name, self._source.epoch, self._seq + 1, first, taken.last, taken.rows, taken.stored_bytes),
+                    *(self.name, self.epoch, self._seq + 1, first, taken.last, taken.rows, taken.stored_bytes),
                     *(State.NEW, priority is Priority.BACKLOG, priority),
                 ),
             )

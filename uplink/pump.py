@@ -22,7 +22,7 @@ from uplink.catalogue import Equipment, encode_catalogue
 from uplink.encode import encode
 from uplink.keys import read_public
 from uplink.seal import BadSeal, Sealer
-from uplink.section import UplinkSection
+from uplink.section import MqttSection
 from uplink.session import NO_MATCHING_SUBSCRIBERS, Access, Facts, MqttSession, Version, open_session
 from uplink.share import BacklogShare
 
@@ -77,7 +77,7 @@ class Pump:
 
     def __init__(
         self,
-        section: UplinkSection,
+        section: MqttSection,
         site: str,
         outbox: Outbox,
         clock: Clock,
@@ -98,7 +98,7 @@ class Pump:
             url=section.mqtt,
             ca=folder / section.ca if section.ca else None,
             identity=folder / section.identity if section.identity else None,
-            client_id=f"yulink-{site.replace('/', '-')}",
+            client_id=f"yulink-{site.replace('/', '-')}-{section.name}",
         )
         self._versions: tuple[Version, ...] = ("5", "3.1.1") if section.protocol == "auto" else (section.protocol,)
         self._flights: dict[tuple[int, int], _Flight] = {}
@@ -432,7 +432,7 @@ def _rows(parcel: Parcel) -> int:
     return sum(len(record) if isinstance(record, Batch) else 1 for record in parcel.records)
 
 
-def _sealer(section: UplinkSection, site: str, folder: Path) -> Sealer | None:
+def _sealer(section: MqttSection, site: str, folder: Path) -> Sealer | None:
     """Return what seals for the configured recipients. Raises WrongInput for a file that cannot be used."""
     if not section.seal_to or section.identity is None:
         return None

@@ -1,6 +1,6 @@
 """Configuration of the way to the brain."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -35,21 +35,44 @@ def _check_url(url: str) -> str:
     return url
 
 
+MqttUrl = Annotated[str, AfterValidator(_check_url)]
+"""The address of a broker; only `mqtts://` leaves this machine."""
+
+
 def _listed(given: Any) -> Any:
     return (given,) if isinstance(given, str) else given
 
 
 class UplinkSection(Section):
-    """The broker through which the brain is reached."""
+    """What every uplink has, whatever it speaks. The key that names the protocol has the URL as its value."""
 
-    mqtt: Annotated[str, AfterValidator(_check_url)]
-    """`mqtts://host[:8883]`. The broker's certificate and name are always verified."""
+    FILES: ClassVar[tuple[str, ...]] = ("identity", "ca")
+    """Keys whose values are file names, relative to the configuration's folder."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)] = "brain"
+    """What this uplink is called; with several each needs its own. Its position in the log is kept under it."""
 
     identity: str | None = None
     """PEM file with the gateway's certificate and key. Relative to this file's folder."""
 
     ca: str | None = None
     """PEM file of the authority that signed the broker's certificate. Default: the system's authorities."""
+
+    protocol: Literal["auto", "5", "3.1.1"] = "auto"
+    """MQTT version; `auto` prefers 5."""
+
+    def url(self) -> str:
+        """Return where it goes, for people."""
+        raise NotImplementedError
+
+
+class MqttSection(UplinkSection):
+    """The broker through which a brain is reached."""
+
+    FILES: ClassVar[tuple[str, ...]] = (*UplinkSection.FILES, "seal_to", "sign_with")
+
+    mqtt: MqttUrl
+    """`mqtts://host[:8883]`. The broker's certificate and name are always verified."""
 
     seal_to: Annotated[tuple[str, ...], BeforeValidator(_listed, json_schema_input_type=str | list[str])] = ()
     """Public key files of the brains that may read: what is sent is then encrypted for them, end to end."""
@@ -72,9 +95,6 @@ class UplinkSection(Section):
     confirm: Literal["brain", "broker"] = "brain"
     """Who confirms delivery. `broker` is weaker: brokers have been seen to lose what they acknowledged."""
 
-    protocol: Literal["auto", "5", "3.1.1"] = "auto"
-    """MQTT version; `auto` prefers 5."""
-
     @model_validator(mode="after")
     def _sealing_is_whole(self) -> Self:
         if self.seal_to and self.identity is None:
@@ -82,3 +102,7 @@ class UplinkSection(Section):
         if self.sign_with and not self.seal_to:
             refuse(say("`sign_with` signs sealed messages"), say("add seal_to: pki/brain.pub"))
         return self
+
+    def url(self) -> str:
+        """Return the broker's address."""
+        return self.mqtt

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import resource
 from collections import deque
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -23,8 +23,10 @@ from edge.core.batch import Event, Record, Severity
 from edge.core.clock import Clock, SystemClock
 from edge.core.errors import LogError
 from edge.core.language import say
+from uplink.api import Uplink, UplinkContext
 from uplink.catalogue import Equipment
-from uplink.pump import Pump
+from uplink.kinds import kind_of
+from uplink.section import UplinkSection
 
 LOG_NAME = "log.sqlite3"
 DRAIN_DEADLINE_S = 8.0
@@ -58,7 +60,7 @@ class Agent:
         self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS_SHOWN_MAX)
         self._events_total = 0
         self._log: Log | None = None
-        self._pump: Pump | None = None
+        self._uplinks: dict[str, Uplink] = {}
 
     def stop(self) -> None:
         """Ask `run` to drain and return. Safe to call from a signal handler of the loop."""
@@ -77,6 +79,7 @@ class Agent:
                 open_log(
                     self._data_dir / LOG_NAME,
                     self._clock,
+                    consumers=[section.name for section in self.settings.uplinks],
                     commit_interval_s=limits.commit,
                     keep_s=limits.keep,
                     bytes_max=limits.max,
@@ -84,7 +87,7 @@ class Agent:
             )
             await closing.enter_async_context(serve_status(self._data_dir, self.describe))
             async with asyncio.TaskGroup() as flow:
-                pumping = self._start_pump(flow)
+                delivering = self._start_uplinks(flow)
                 async with asyncio.TaskGroup() as intake:
                     self._intake = intake
                     watching = [
@@ -99,21 +102,17 @@ class Agent:
                     for task in (*watching, *(running.task for running in self._running.values())):
                         task.cancel()
                 await self._note("gateway_stopped", "stopped on request")
-                await self._drain(pumping)
+                await self._drain(delivering)
 
-    def _start_pump(self, flow: asyncio.TaskGroup) -> asyncio.Task[None] | None:
+    def _start_uplinks(self, flow: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         assert self._log is not None
-        if self.settings.uplink is None:
+        if not self.settings.uplinks:
             log.warning(say("no uplink is configured: readings stay in the log"))
-            return None
-        self._pump = Pump(
-            self.settings.uplink,
-            self.settings.site,
-            self._log.outbox(),
-            self._clock,
-            equipment=self._equipment,
-        )
-        return flow.create_task(self._pump.run(), name="uplink")
+        for section in self.settings.uplinks:
+            outbox = self._log.outbox(section.name)
+            context = UplinkContext(self.settings.site, outbox, self._clock, self._equipment)
+            self._uplinks[section.name] = kind_of(section).create(section, context)
+        return [flow.create_task(uplink.run(), name=f"uplink {name}") for name, uplink in self._uplinks.items()]
 
     def _equipment(self) -> dict[str, Equipment]:
         """Return what the catalogue tells of each device beyond its tags."""
@@ -126,14 +125,13 @@ class Agent:
             for name, device in self.settings.devices.items()
         }
 
-    async def _drain(self, pumping: asyncio.Task[None] | None) -> None:
+    async def _drain(self, delivering: Sequence[asyncio.Task[None]]) -> None:
         assert self._log is not None
         await self._log.flush()
-        if self._pump is None or pumping is None:
-            return
-        await self._pump.drain(DRAIN_DEADLINE_S)
-        pumping.cancel()
-        if rows := self._log.outbox().backlog().rows:
+        await asyncio.gather(*(uplink.drain(DRAIN_DEADLINE_S) for uplink in self._uplinks.values()))
+        for task in delivering:
+            task.cancel()
+        if rows := max((self._log.outbox(name).backlog().rows for name in self._uplinks), default=0):
             log.info(say("{rows} rows are kept in the log for the next start", rows=rows))
 
     def _start_device(self, device: Device) -> None:
@@ -159,7 +157,7 @@ class Agent:
         Site, uplink and log settings need a new start; a change there is said and left for it.
         """
         old = self.settings
-        if (old.site, old.uplink, old.log) != (settings.site, settings.uplink, settings.log):
+        if (old.site, old.uplinks, old.log) != (settings.site, settings.uplinks, settings.log):
             log.warning(say("changes of site, uplink and log take effect at the next start"))
         self.settings = settings
         gone = [name for name, running in self._running.items() if settings.devices.get(name) != running.device]
@@ -186,6 +184,7 @@ class Agent:
 
     def describe(self) -> dict[str, Any]:
         """Return the state of everything, as JSON types; `yulink status` and the demo show it."""
+        uplinks = [self._describe_uplink(section) for section in self.settings.uplinks if self._uplinks]
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return {
             "version": version("yulink"),
@@ -196,8 +195,15 @@ class Agent:
             "rss_mb": {"core": memory_mb(), "worker": None},
             "devices": [asdict(running.health) for running in self._running.values()],
             "log": asdict(self._log.statistics()) if self._log else None,
-            "backlog": asdict(self._log.outbox().backlog()) if self._log and self._pump else None,
-            "uplink": asdict(self._pump.statistics()) if self._pump else None,
+            "backlog": uplinks[0]["backlog"] if uplinks else None,
+            "uplink": uplinks[0] if uplinks else None,
+            "uplinks": uplinks,
             "events_total": self._events_total,
             "events": list(self._events),
         }
+
+    def _describe_uplink(self, section: UplinkSection) -> dict[str, Any]:
+        assert self._log is not None
+        statistics: Any = self._uplinks[section.name].statistics()
+        backlog = asdict(self._log.outbox(section.name).backlog())
+        return {"name": section.name, "url": section.url(), **asdict(statistics), "backlog": backlog}

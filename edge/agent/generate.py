@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from edge.agent.loader import driver_specs
 from edge.agent.settings import SiteSection
+from uplink.kinds import KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = ROOT / "config" / "yulink.schema.json"
@@ -32,6 +33,17 @@ def schema() -> dict[str, Any]:
         "description": "The devices by name. The key that names the protocol has the device's URL as its value.",
         "additionalProperties": {"oneOf": choices},
     }
+    ways = []
+    for key, uplink in KINDS.items():
+        way = uplink.section.model_json_schema(ref_template="#/$defs/uplink_" + key + "_{model}")
+        for name, definition in way.pop("$defs", {}).items():
+            definitions[f"uplink_{key}_{name}"] = definition
+        definitions[f"uplink_{key}"] = way
+        ways.append({"$ref": f"#/$defs/uplink_{key}"})
+    one = ways[0] if len(ways) == 1 else {"oneOf": ways}
+    several = {"type": "array", "minItems": 1, "items": one}
+    described = whole["properties"]["uplink"]["description"]
+    whole["properties"]["uplink"] = {"description": described, "oneOf": [one, several]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole}
 
 
@@ -42,6 +54,14 @@ def reference() -> str:
         "Generated from the program; do not edit. Durations and quantities carry units: `200ms`, `1s`, `7d`, `4 GB`.",
         "## Top level · 顶层",
         *_table(SiteSection),
+        "## uplink · 上行",
+        "One of the sections below, or a list of them. It has one of the keys "
+        + ", ".join(f"`{key}`" for key in KINDS)
+        + ".",
+    ]
+    for key, way in KINDS.items():
+        parts += [f"### {key}: {way.title}", *_table(way.section)]
+    parts += [
         "## devices · 设备",
         "Each device has one of the keys " + ", ".join(f"`{kind}`" for kind in driver_specs()) + ".",
     ]

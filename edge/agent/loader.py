@@ -22,9 +22,10 @@ from edge.agent.yaml_source import KeyPath, Source, read_source
 from edge.core.errors import ConfigError, Problem
 from edge.core.language import say
 from edge.core.section import secret_names
+from uplink.kinds import KINDS
 from uplink.section import UplinkSection
 
-UPLINK_FILES = ("identity", "ca", "seal_to", "sign_with")
+UPLINKS_MAX = 8
 DEVICES_MAX = 1000
 TAGS_MAX = 100_000
 NAME_PATTERN = r"^[^\W_][\w-]*$"
@@ -34,7 +35,6 @@ LATER = {
     "alarms": "alarms",
     "use": "device profiles",
     "machine": "condition monitoring",
-    "seal_to": "payload encryption",
     "sparkplug": "the Sparkplug view",
 }
 """Keys of the published grammar that this version does not have yet, with what they belong to."""
@@ -95,30 +95,70 @@ class _Builder:
                 if device := self._device(name, raw, every):
                     devices[name] = device
             self._check_together(devices)
-        self._check_files(data.get("uplink"))
+        uplinks = self._uplinks(data.get("uplink"))
         if not isinstance(root, SiteSection):
             return None
         return Settings(
             site=root.site,
             timezone=root.timezone,
             devices=devices,
-            uplink=self._absolute(root.uplink),
+            uplinks=uplinks,
             log=root.log,
             folder=self._folder,
         )
 
-    def _absolute(self, uplink: UplinkSection | None) -> UplinkSection | None:
-        """Return the uplink with its file names made absolute."""
-        if uplink is None:
+    def _uplinks(self, raw: Any) -> tuple[UplinkSection, ...]:
+        """Return the uplinks, from one section or a list of them, with absolute file names."""
+        if raw is None:
+            return ()
+        sections: dict[str, UplinkSection] = {}
+        urls: dict[str, str] = {}
+        listed = raw if isinstance(raw, list) else [raw]
+        if not 1 <= len(listed) <= UPLINKS_MAX:
+            self._wrong(("uplink",), say("expected 1 to {count} uplinks", count=UPLINKS_MAX), say("or none at all"))
+        for number, each in enumerate(listed[:UPLINKS_MAX]):
+            path: KeyPath = ("uplink", number) if isinstance(raw, list) else ("uplink",)
+            section = self._uplink(path, each)
+            if section is None:
+                continue
+            if section.name in sections:
+                self._wrong(
+                    (*path, "name") if "name" in each else path,
+                    say("two uplinks have the name {name!r}", name=section.name),
+                    say("give each its own `name`: its position in the log is kept under it"),
+                )
+            sections[section.name] = section
+            twin = urls.setdefault(f"{type(section).__name__} {section.url()}", section.name)
+            if twin != section.name:
+                self._wrong(
+                    path,
+                    say("{other} goes to the same broker", other=twin),
+                    say("one uplink serves several brains there: list their keys in `seal_to`"),
+                    on="key",
+                )
+        return tuple(sections.values())
+
+    def _uplink(self, path: KeyPath, raw: Any) -> UplinkSection | None:
+        if not isinstance(raw, dict):
+            self._wrong(path, say("expected the uplink's settings"), say("write e.g. mqtt: mqtts://brain.plant.lan"))
+            return None
+        kinds = [kind for kind in KINDS if kind in raw]
+        if len(kinds) != 1:
+            self._wrong(path, *_uplink_words(kinds, raw), on="key")
+            return None
+        model = KINDS[kinds[0]].section
+        self._check_files(path, model, raw)
+        section = self._model(model, raw, path)
+        if not isinstance(section, UplinkSection):
             return None
         files: dict[str, Any] = {}
-        for key in UPLINK_FILES:
-            given = getattr(uplink, key)
+        for key in model.FILES:
+            given = getattr(section, key)
             if isinstance(given, str):
                 files[key] = str(self._folder / given)
             elif given:
                 files[key] = tuple(str(self._folder / name) for name in given)
-        return uplink.model_copy(update=files)
+        return section.model_copy(update=files)
 
     def _wrong(self, path: KeyPath, message: str, hint: str = "", on: str = "value") -> None:
         self.problems.append(Problem(path, message, hint, on="key" if on == "key" else "value"))
@@ -195,13 +235,13 @@ class _Builder:
                 message = say("others may read the secret {name!r}", name=name)
                 self.problems.append(Problem((*path, *key), message, f"chmod 600 {found.file}", severity="warning"))
 
-    def _check_files(self, uplink: Any) -> None:
-        for key in UPLINK_FILES:
-            given = uplink.get(key) if isinstance(uplink, dict) else None
+    def _check_files(self, path: KeyPath, model: type[UplinkSection], raw: Mapping[str, Any]) -> None:
+        for key in model.FILES:
+            given = raw.get(key)
             for name in given if isinstance(given, list) else [given]:
                 if isinstance(name, str) and not (self._folder / name).is_file():
                     self._wrong(
-                        ("uplink", key),
+                        (*path, key),
                         say("there is no file {file}", file=name),
                         say("paths are relative to the folder of the configuration"),
                     )
@@ -247,6 +287,20 @@ def _protocol_words(kinds: list[str], raw: Mapping[str, Any], specs: Mapping[str
     return (
         say("the device has no protocol"),
         say("add one of: {kinds}", kinds=", ".join(f"{kind}: URL" for kind in specs)),
+    )
+
+
+def _uplink_words(kinds: list[str], raw: Mapping[str, Any]) -> tuple[str, str]:
+    if kinds:
+        return say("an uplink speaks one protocol, this has {kinds}", kinds=" and ".join(kinds)), say("remove one")
+    for key in raw:
+        if key in LATER:
+            return _later(key)
+        if near := difflib.get_close_matches(key, KINDS, 1, 0.75):
+            return say('unknown key "{key}"', key=key), say('did you mean "{near}"?', near=near[0])
+    return (
+        say("the uplink has no protocol"),
+        say("add one of: {kinds}", kinds=", ".join(f"{kind}: URL" for kind in KINDS)),
     )
 
 

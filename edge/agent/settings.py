@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, Field
@@ -71,8 +71,8 @@ class SiteSection(Section):
     every: Duration = 1.0
     """How often tags are read where neither tag nor device says otherwise."""
 
-    uplink: UplinkSection | None = None
-    """The way to the brain. Without it readings stay on this machine."""
+    uplink: Any = None
+    """The way to the brain, or a list of several, each with its own `name`. Without it readings stay in the log."""
 
     log: LogSection = LogSection()
     """What is kept on this machine's disk."""
@@ -95,7 +95,7 @@ class Settings:
     site      tenant/gateway
     timezone  IANA name
     devices   by name, in the order of the file
-    uplink    None when nothing is sent; its file names are absolute
+    uplinks   none when nothing is sent; their file names are absolute
     log       limits of the log
     folder    where the configuration lies; relative names and secrets begin here
     problems  warnings only
@@ -104,7 +104,7 @@ class Settings:
     site: str
     timezone: str
     devices: Mapping[str, Device]
-    uplink: UplinkSection | None
+    uplinks: tuple[UplinkSection, ...]
     log: LogSection
     folder: Path
     problems: tuple[Located, ...] = field(default=(), compare=False)

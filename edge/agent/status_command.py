@@ -41,10 +41,10 @@ def render(status: dict[str, Any]) -> str:
     lines.append(say("outage: room for {hours} h without the brain at the present rate", hours=headroom(status)))
     if kept["last_error"]:
         lines.append(say("log: {error}", error=kept["last_error"]))
-    if uplink := status["uplink"]:
+    for uplink in status["uplinks"]:
         state = say("connected") if uplink["connected"] else say("not connected: {error}", error=uplink["last_error"])
-        waiting = say("{rows} rows wait for the brain's confirmation", rows=status["backlog"]["rows"])
-        lines.append(f"{say('uplink')}: {state}; {waiting}")
-    else:
+        waiting = say("{rows} rows wait for the brain's confirmation", rows=uplink["backlog"]["rows"])
+        lines.append(say("uplink {name}: {state}; {waiting}", name=uplink["name"], state=state, waiting=waiting))
+    if not status["uplinks"]:
         lines.append(say("uplink: none configured"))
     return "\n".join(lines)

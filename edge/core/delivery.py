@@ -2,8 +2,8 @@
 
 A parcel is a run of the log cut once and for ever: its identity (epoch, seq) and its content are durable
 before it is first sent, so a resend after any crash is the same parcel and the brain can drop the repeat.
-An epoch is a random number drawn at every start of the agent; `seq` counts 1, 2, 3 … inside it without holes.
-A restored or copied database therefore never gives an old identity to new content.
+An epoch is a random number drawn for each consumer at every start of the agent; `seq` counts 1, 2, 3 … inside it
+without holes. A restored or copied database therefore never gives an old identity to new content.
 """
 
 from collections.abc import Sequence

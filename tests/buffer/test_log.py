@@ -214,7 +214,7 @@ async def test_a_file_of_format_1_opens_for_ever(tmp_path: Path) -> None:
         assert values(first.records) == list(range(10, 20))
         rest = await log.outbox().next(1000)
         assert rest is not None
-        assert (rest.epoch, rest.seq) == (log.epoch, 1)
+        assert (rest.epoch, rest.seq) == (log.outbox().epoch, 1)
         assert values(rest.records) == list(range(20, 25))
 
 
@@ -282,7 +282,7 @@ async def test_what_has_grown_old_is_backlog_and_holds_back_nothing_new(tmp_path
             ("BACKLOG", True, list(range(30, 60))),
         ]
         assert [parcel.seq for parcel in told if parcel] == [1, 2, 3, 4, 5]
-        await outbox.committed(log.epoch, 5)
+        await outbox.committed(outbox.epoch, 5)
         assert await outbox.confirmed_through() == 6
     async with open_log(path, clock, commit_interval_s=0.001) as log:
         outbox = log.outbox()
@@ -293,5 +293,5 @@ async def test_what_has_grown_old_is_backlog_and_holds_back_nothing_new(tmp_path
         assert rest[0] is not None
         assert values(rest[0].records) == list(range(60, 100))
         assert rest[1] is None
-        await outbox.committed(log.epoch, 1)
+        await outbox.committed(outbox.epoch, 1)
         assert await outbox.confirmed_through() == log.statistics().position

@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from buffer.log import Log, open_log
+from edge.core.catalogue import ValueKind
 from edge.core.clock import SystemClock
 from simulators.broker import Broker
 from simulators.pki import Pki
 from tests.buffer.support import numbered
-from uplink.keys import make_key, write_key
+from uplink.api import Uplink, UplinkContext
+from uplink.keys import PrivateKey, make_key, write_key
+from uplink.kinds import kind_of
 from uplink.pump import Pump
 from uplink.receiver.service import Receiver
 from uplink.seal import Opener
-from uplink.section import UplinkSection
+from uplink.section import MqttSection
 from uplink.session import Access
 
 CLOCK = SystemClock()
@@ -39,12 +42,28 @@ async def background(*runs: Callable[[], Any]) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def open_uplinks(folder: Path, *settings: dict[str, Any]) -> AsyncIterator[tuple[Log, dict[str, Uplink]]]:
+    """A log with a tag `plc-1.count` and several uplinks by name, as the agent makes them, not running yet."""
+    sections = [MqttSection.model_validate({"latency": "50ms", **each}) for each in settings]
+    names = [section.name for section in sections]
+    async with open_log(folder / "log.sqlite3", CLOCK, consumers=names, commit_interval_s=0.01) as log:
+        log.catalogue.intern("plc-1", "count", ValueKind.INT64, "pcs")
+        yield (
+            log,
+            {
+                section.name: kind_of(section).create(
+                    section, UplinkContext(SITE, log.outbox(section.name), CLOCK, dict)
+                )
+                for section in sections
+            },
+        )
+
+
+@asynccontextmanager
 async def open_plant(folder: Path, **settings: Any) -> AsyncIterator[tuple[Log, Pump]]:
     """A log with a tag `plc-1.count` and a pump that is not running yet."""
-    section = UplinkSection.model_validate({"latency": "50ms", **settings})
+    section = MqttSection.model_validate({"latency": "50ms", **settings})
     async with open_log(folder / "log.sqlite3", CLOCK, commit_interval_s=0.01) as log:
-        from edge.core.catalogue import ValueKind
-
         log.catalogue.intern("plc-1", "count", ValueKind.INT64, "pcs")
         yield log, Pump(section, SITE, log.outbox(), CLOCK)
 
@@ -58,9 +77,9 @@ def uplink_to(broker: Broker, pki: Pki, **settings: Any) -> dict[str, Any]:
     return {"mqtt": broker.url, "identity": identity, "ca": str(pki.ca), "seal_to": str(public), **settings}
 
 
-def brain(broker: Broker, pki: Pki, folder: Path, *, sealed: bool = True) -> Receiver:
+def brain(broker: Broker, pki: Pki, folder: Path, *, sealed: bool = True, key: PrivateKey = BRAIN_KEY) -> Receiver:
     access = Access(broker.url, pki.ca, pki.issue("brain"), client_id="brain", clean_start=False, manual_ack=True)
-    opener = Opener([BRAIN_KEY], pki.ca) if sealed else None
+    opener = Opener([key], pki.ca) if sealed else None
     return Receiver(access, folder / "brain.sqlite3", CLOCK, opener=opener)
 
 
