@@ -7,7 +7,7 @@ A failed tag is a row with bad quality. A failed session raises `Disconnected`. 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
@@ -18,7 +18,7 @@ from edge.core.errors import Problem
 from edge.core.section import Duration, Section
 
 if TYPE_CHECKING:  # a configuration is checked without numpy
-    from edge.core.batch import Batch, Waveform
+    from edge.core.batch import Record
     from edge.core.catalogue import Catalogue
     from edge.core.clock import Clock
 
@@ -71,6 +71,17 @@ class DriverSection(Section):
         return ()
 
 
+class Shared(dict[str, Any]):
+    """What devices of one agent share. Whoever made it closes it when the last device has stopped."""
+
+    def close(self) -> None:
+        """Close what lingers in it, e.g. a port that modems dial. Closing twice is fine."""
+        for thing in list(self.values()):
+            if (close := getattr(thing, "close", None)) is not None:
+                close()
+        self.clear()
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceContext:
     """What the program lends a driver.
@@ -81,7 +92,7 @@ class DeviceContext:
     clock      the only source of time
     secret     returns a secret's text by name; raises ConfigError when it is nowhere
     shared     one mapping for all devices of this agent, in which devices of a kind share what they must,
-               e.g. a serial line. Keys begin with the driver's kind.
+               e.g. a serial line. Keys begin with the driver's kind. What may stay in it is closed by its owner.
     """
 
     device: str
@@ -89,14 +100,14 @@ class DeviceContext:
     catalogue: Catalogue
     clock: Clock
     secret: Callable[[str], str]
-    shared: MutableMapping[str, Any] = field(default_factory=dict)
+    shared: Shared = field(default_factory=Shared)
 
 
 class Session(Protocol):
     """An open connection, used by one task; `read` is never called concurrently."""
 
-    async def read(self) -> Sequence[Batch | Waveform]:
-        """Wait for the next poll or notification and return it: at most one batch a lane, and waveforms.
+    async def read(self) -> Sequence[Record]:
+        """Wait for the next poll or notification and return it: at most one batch a lane, waveforms, and events.
 
         A tag that could not be read is a row with bad quality. May return nothing when nothing changed.
         Cancelling is safe and loses at most that poll.
@@ -112,6 +123,15 @@ class Inspectable(Protocol):
 
     def raw(self) -> Mapping[str, str]:
         """Return per tag name the raw origin of the last value, e.g. `holding/40 = 0x0102 0x0304`."""
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A driver that counts what happens on its wire, for `yulink status`."""
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """Return the live counters by name, e.g. `timeouts_total`. The same mapping for the driver's whole life."""
 
 
 class Driver(Protocol):
@@ -146,6 +166,7 @@ class Simulated:
     section   raw configuration (as YAML would give it) that points at the device
     expected  tag name → the value it must deliver; the device holds still
     secrets   what the section refers to
+    shared    what its drivers share; closed with the device
     cut       breaks every open connection now, and refuses new ones; None where there is none
     spoil     makes exactly this tag unreadable from the next read on; None where that cannot be
     garbage   makes the device answer nonsense from now on; None where that cannot be
@@ -159,6 +180,7 @@ class Simulated:
     garbage: Callable[[], Awaitable[None]] | None
     restore: Callable[[], Awaitable[None]]
     secrets: Mapping[str, str] = field(default_factory=dict)
+    shared: Shared = field(default_factory=Shared)
 
 
 @dataclass(frozen=True, slots=True)

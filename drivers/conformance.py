@@ -25,7 +25,7 @@ def make_driver(spec: DriverSpec, device: Simulated) -> tuple[Driver, Catalogue]
     catalogue = Catalogue()
     section = spec.section.model_validate(device.section)
     assert not section.problems(), section.problems()
-    context = DeviceContext(DEVICE, 0.05, catalogue, SystemClock(), lambda name: device.secrets[name])
+    context = DeviceContext(DEVICE, 0.05, catalogue, SystemClock(), lambda name: device.secrets[name], device.shared)
     return spec.create(section, context), catalogue
 
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import resource
 from collections import deque
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from buffer.log import Log, open_log
-from drivers.api import DeviceContext
+from drivers.api import Counting, DeviceContext, Shared
 from edge.agent.clock_watch import watch
 from edge.agent.ingest import Ingest, TagRule
 from edge.agent.memory import give_back_now_and_then, memory_mb
@@ -56,7 +56,7 @@ class Agent:
         self._started = self._clock.monotonic()
         self._stop = asyncio.Event()
         self._running: dict[str, _Running] = {}
-        self._shared: MutableMapping[str, Any] = {}
+        self._shared = Shared()
         self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS_SHOWN_MAX)
         self._events_total = 0
         self._log: Log | None = None
@@ -101,6 +101,7 @@ class Agent:
                     log.info(say("stopping: devices first, then what is left goes out"))
                     for task in (*watching, *(running.task for running in self._running.values())):
                         task.cancel()
+                self._shared.close()
                 await self._note("gateway_stopped", "stopped on request")
                 await self._drain(delivering)
 
@@ -141,6 +142,8 @@ class Agent:
         )
         driver = device.spec.create(device.section, context)
         health = DeviceHealth(device.name, device.spec.kind, device.spec.security(device.section))
+        if isinstance(driver, Counting):
+            health.counters = driver.counters
         rules = {
             name: TagRule(tag.deadband, tag.valid)
             for name, tag in device.section.tags.items()

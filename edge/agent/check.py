@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drivers.api import Plan
+from drivers.api import Plan, Shared
 from edge.agent.loader import examine
 from edge.agent.located import as_json, render
 from edge.core.errors import ConfigError, Disconnected
@@ -90,16 +90,18 @@ def _shared_lines(settings: "Settings") -> dict[str, list[str]]:
 
 async def _reach(settings: "Settings") -> dict[str, str]:
     """Connect to every device once; return the reason for each that cannot be reached."""
-    found = await asyncio.gather(*(_reach_one(settings, device) for device in settings.devices.values()))
+    shared = Shared()
+    found = await asyncio.gather(*(_reach_one(settings, device, shared) for device in settings.devices.values()))
+    shared.close()
     return {name: reason for name, reason in zip(settings.devices, found, strict=True) if reason}
 
 
-async def _reach_one(settings: "Settings", device: "Device") -> str:
+async def _reach_one(settings: "Settings", device: "Device", shared: Shared) -> str:
     from drivers.api import DeviceContext
     from edge.core.catalogue import Catalogue
     from edge.core.clock import SystemClock
 
-    context = DeviceContext(device.name, device.every, Catalogue(), SystemClock(), settings.secret)
+    context = DeviceContext(device.name, device.every, Catalogue(), SystemClock(), settings.secret, shared)
     try:
         async with asyncio.timeout(CONNECT_DEADLINE_S), device.spec.create(device.section, context).connect():
             return ""

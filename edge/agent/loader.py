@@ -185,7 +185,7 @@ class _Builder:
         if not isinstance(section, DriverSection):
             return None
         for problem in section.problems():
-            self._wrong((*path, *_back(problem.path, origins)), problem.message, problem.hint, problem.on)
+            self.problems.append(replace(problem, path=(*path, *_back(problem.path, origins))))
         return Device(name, spec, section, section.every or every)
 
     def _tags(self, path: KeyPath, raw: Mapping[str, Any], spec: DriverSpec, origins: dict[str, str]) -> dict[str, Any]:

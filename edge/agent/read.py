@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from drivers.api import DeviceContext, Inspectable
+from drivers.api import DeviceContext, Inspectable, Shared
 from edge.agent.loader import load
 from edge.agent.settings import Device, Settings
-from edge.core.batch import Batch, Waveform
+from edge.core.batch import Event, Record, Waveform
 from edge.core.catalogue import Catalogue, Tag
 from edge.core.clock import SystemClock
 from edge.core.errors import Disconnected, WrongInput
@@ -46,7 +46,8 @@ def run(config: Path, device: str, tags: Sequence[str], *, json_output: bool) ->
 async def _read(settings: Settings, device: Device) -> list[dict[str, Any]]:
     """Read until every tag has come once, or for 15 s: a subscription delivers in several pieces."""
     catalogue = Catalogue()
-    context = DeviceContext(device.name, device.every, catalogue, SystemClock(), settings.secret)
+    shared = Shared()
+    context = DeviceContext(device.name, device.every, catalogue, SystemClock(), settings.secret, shared)
     driver = device.spec.create(device.section, context)
     rows: dict[str, dict[str, Any]] = {}
     raw: dict[str, str] = {}
@@ -64,13 +65,17 @@ async def _read(settings: Settings, device: Device) -> list[dict[str, Any]]:
                 raw.update(session.raw())
     except TimeoutError as error:
         raise Disconnected(say("{device}: no answer within the deadline", device=device.name)) from error
+    finally:
+        shared.close()
     for tag in (catalogue[tag] for tag in driver.tag_ids):
         missing = {"tag": tag.name, "value": None, "unit": tag.unit, "quality": "0x80320000"}
         rows.setdefault(tag.name, missing)["raw"] = raw.get(tag.name, "")
     return list(rows.values())
 
 
-def _rows(catalogue: Catalogue, record: Batch | Waveform) -> list[dict[str, Any]]:
+def _rows(catalogue: Catalogue, record: Record) -> list[dict[str, Any]]:
+    if isinstance(record, Event):
+        return []
     if isinstance(record, Waveform):
         value = say("{samples} samples at {rate:g} Hz", samples=len(record), rate=record.rate_hz)
         return [_row(catalogue[record.tag], value, record.quality)]

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -34,7 +34,10 @@ class DeviceState(StrEnum):
 
 @dataclass(slots=True)
 class DeviceHealth:
-    """What people ask about a device. Counters since the start of the agent; times in ns since 1970 UTC."""
+    """What people ask about a device. Counters since the start of the agent; times in ns since 1970 UTC.
+
+    `counters` are the driver's own: what happened on the wire.
+    """
 
     name: str
     protocol: str
@@ -49,6 +52,7 @@ class DeviceHealth:
     values_read: int = 0
     values_bad: int = 0
     values_filtered: int = 0
+    counters: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -110,7 +114,7 @@ class Supervisor:
                 log.exception(say("{device}: the driver failed unexpectedly", device=self.health.name))
             raise Disconnected(f"{type(error).__name__}: {error}") from error
 
-    async def _read(self, records: Sequence[Batch | Waveform]) -> None:
+    async def _read(self, records: Sequence[Record]) -> None:
         health = self.health
         health.reads += 1
         health.last_read = self.clock.now()
@@ -120,6 +124,8 @@ class Supervisor:
             if isinstance(record, Waveform):
                 health.values_read += 1
                 health.values_bad += is_bad(record.quality)
+                await self.put(record)
+            elif isinstance(record, Event):
                 await self.put(record)
             else:
                 await self._store(record)

@@ -1,9 +1,9 @@
 """A driver from raw settings, and its values by name."""
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from typing import Any
 
-from drivers.api import DeviceContext, Driver, DriverSpec, Session
+from drivers.api import DeviceContext, Driver, DriverSpec, Session, Shared
 from edge.core.batch import Batch
 from edge.core.catalogue import Catalogue
 from edge.core.clock import SystemClock
@@ -15,7 +15,7 @@ def make_driver(
     *,
     device: str = "machine",
     secrets: Mapping[str, str] | None = None,
-    shared: MutableMapping[str, Any] | None = None,
+    shared: Shared | None = None,
 ) -> tuple[Driver, Catalogue]:
     """The driver of a section as YAML would give it, and the catalogue that names its tags."""
     catalogue = Catalogue()
@@ -23,7 +23,7 @@ def make_driver(
     assert not section.problems(), section.problems()
     known = secrets or {}
     context = DeviceContext(
-        device, 0.05, catalogue, SystemClock(), lambda name: known[name], {} if shared is None else shared
+        device, 0.05, catalogue, SystemClock(), lambda name: known[name], Shared() if shared is None else shared
     )
     return spec.create(section, context), catalogue
 

@@ -31,6 +31,7 @@ async def test_driver(name: str, variant: str) -> None:
             except Exception as error:
                 error.add_note(f"{check.__name__} of {name}, {variant}")
                 raise
+        device.shared.close()
 
 
 def test_loading_all_specifications_imports_no_protocol_library() -> None:

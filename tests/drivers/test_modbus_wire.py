@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from drivers.api import Shared
 from drivers.modbus import SPEC
 from edge.core.errors import Disconnected
 from edge.core.quality import StatusCode, is_bad
@@ -104,7 +105,7 @@ async def test_a_late_answer_is_never_given_to_the_next_request() -> None:
 
 async def test_a_silent_device_on_a_bus_costs_the_others_one_time_out_at_most() -> None:
     units = {1: slave(1), 2: slave(2), 3: slave(3)}
-    shared: dict[str, Any] = {}
+    shared = Shared()
     async with serve_serial(units, baud=0) as bus, AsyncExitStack() as closing:
         sessions = {}
         for number in units:
@@ -134,7 +135,7 @@ async def test_a_silent_device_on_a_bus_costs_the_others_one_time_out_at_most() 
 
 async def test_devices_of_one_bus_never_get_each_others_values() -> None:
     units = {number: slave(*range(100 * number, 100 * number + 50)) for number in range(1, 5)}
-    shared: dict[str, Any] = {}
+    shared = Shared()
     async with serve_serial(units, baud=0) as bus, AsyncExitStack() as closing:
 
         async def poll(number: int) -> None:
@@ -150,7 +151,7 @@ async def test_devices_of_one_bus_never_get_each_others_values() -> None:
 
 async def test_cancelling_in_the_middle_of_a_request_leaves_the_line_usable() -> None:
     units = {1: slave(1), 2: slave(2)}
-    shared: dict[str, Any] = {}
+    shared = Shared()
     async with serve_serial(units, baud=0) as bus:
         first, first_names = make_driver(SPEC, settings(bus.url, words(1), 1), shared=shared)
         second, second_names = make_driver(SPEC, settings(bus.url, words(1), 2), shared=shared)
