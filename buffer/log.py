@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,7 +168,7 @@ async def open_log(
     path: Path,
     clock: Clock,
     *,
-    consumers: Sequence[str] = ("brain",),
+    consumers: Sequence[str] | Mapping[str, Sequence[str]] = ("brain",),
     commit_interval_s: float = 0.1,
     commit_rows: int = 512,
     rows_waiting_max: int = 200_000,
@@ -178,8 +178,9 @@ async def open_log(
     """Open the log, creating it where there is none. Leaving the block makes everything put durable.
 
     Args:
-        consumers: names of those whose confirmation the log waits for. A new one begins where the log begins; one that
-            is not named this time keeps its place, but nothing is held back for it.
+        consumers: names of those whose confirmation the log waits for, if need be each with the patterns of
+            `device.tag` that alone it wants; changed ones hold for what is read from then on. A new consumer begins
+            where the log begins; one that is not named this time keeps its place, but nothing is held back for it.
         commit_interval_s: a record waits at most this long for its transaction.
         commit_rows: … or until so many rows are together.
         rows_waiting_max: rows in memory above which `put` waits.
@@ -200,14 +201,15 @@ async def open_log(
             await number(db, "SELECT max(max(cut, event_cut)) FROM consumer"),
             await number(db, "SELECT max(last) FROM backlog"),
         )
-        epochs = await _begin_epochs(db, clock, consumers)
+        only = consumers if isinstance(consumers, Mapping) else dict.fromkeys(consumers, ())
+        epochs = await _begin_epochs(db, clock, list(only))
         reader = await closing.enter_async_context(open_reader(path))
         writer = Writer(db, catalogue, clock, position, commit_interval_s, commit_rows, rows_waiting_max)
         log = Log(path, writer, reader, catalogue, clock)
         log._limits = retention.Limits(keep_s, bytes_max)
         log._dropped = await number(db, "SELECT sum(rows) FROM gap")
-        for name in consumers:
-            outbox = await ParcelOutbox.load(name, epochs[name], db, writer, reader, log, clock)
+        for name, patterns in only.items():
+            outbox = await ParcelOutbox.load(name, epochs[name], db, writer, reader, log, clock, patterns)
             writer.on_stored.append(outbox.stored)
             log._outboxes[name] = outbox
         writing = asyncio.create_task(writer.run(), name="log writer")

@@ -13,15 +13,19 @@ from typing import Protocol
 import aiosqlite
 
 from buffer.schema import EVENT_KIND, number
+from buffer.selection import Selection, load_selection
 from buffer.writer import Writer, rows_of
 from edge.core.batch import Event, Record
-from edge.core.catalogue import Catalogue
+from edge.core.catalogue import Catalogue, Tag
 from edge.core.clock import Clock
 from edge.core.delivery import Backlog, Gap, Parcel, Priority
 
 BACKLOG_AFTER_NS = 10 * 10**9
 CUT_SEGMENTS_MAX = 2000
+PICK_SEGMENTS = 64
+ROW_BYTES = 8  # about what a row takes in the log, where a segment's rows are not all wanted
 PARCEL_BYTES_MAX = 1 << 20
+END = 2**62
 WHOLE = 0  # the priority of parcels of format 1, which hold events and data together
 
 
@@ -76,17 +80,21 @@ class _Uncut:
     stored_bytes: int = 0
 
     def add(self, rows: int, stored_bytes: int) -> None:
-        self.rows += rows
-        self.stored_bytes += stored_bytes
+        self.rows = max(self.rows + rows, 0)
+        self.stored_bytes = max(self.stored_bytes + stored_bytes, 0)
 
 
 @dataclass(slots=True)
 class _Taken:
-    """What a cut takes up to `last`: whether it makes a parcel, and whether nothing is left in the range."""
+    """What a cut takes up to `last`: whether it makes a parcel, and whether nothing is left in the range.
+
+    `rows_passed` are for others, but had been counted as waiting.
+    """
 
     last: int
     parcel: bool = False
     rows: int = 0
+    rows_passed: int = 0
     stored_bytes: int = 0
     exhausted: bool = True
 
@@ -99,6 +107,8 @@ class ParcelOutbox:
     ) -> None:
         self.name = name
         self.epoch = epoch
+        self.selection = Selection([(0, ())], source.catalogue)
+        self._loaded_through = writer.position
         self.catalogue = source.catalogue
         self._writer = writer
         self._reader = reader
@@ -122,9 +132,11 @@ class ParcelOutbox:
         reader: aiosqlite.Connection,
         source: Source,
         clock: Clock,
+        only: Sequence[str] = (),
     ) -> "ParcelOutbox":
         """Take up where the last run stopped: what is not committed is new again, in order."""
         outbox = cls(name, epoch, writer, reader, source, clock)
+        outbox.selection = await load_selection(db, name, only, writer.position, source.catalogue)
         for row in await db.execute_fetchall("SELECT cut, event_cut FROM consumer WHERE name = ?", (name,)):
             outbox._cut, outbox._event_cut = row
         ranges = await db.execute_fetchall("SELECT first, last FROM backlog WHERE consumer = ? ORDER BY first", (name,))
@@ -133,8 +145,8 @@ class ParcelOutbox:
             "SELECT ifnull(sum(rows), 0), ifnull(sum(bytes), 0) FROM segment WHERE position BETWEEN ? AND ? AND kind"
         )
         for priority, first, last, sign in (
-            (Priority.EVENT, outbox._event_cut + 1, 2**62, "="),
-            (Priority.LIVE, outbox._cut + 1, 2**62, "<>"),
+            (Priority.EVENT, outbox._event_cut + 1, END, "="),
+            (Priority.LIVE, outbox._cut + 1, END, "<>"),
             *((Priority.BACKLOG, first, last, "<>") for first, last in outbox._ranges),
         ):
             for row in await db.execute_fetchall(f"{counted} {sign} {EVENT_KIND}", (first, last)):
@@ -149,6 +161,10 @@ class ParcelOutbox:
                 outbox._waiting[parcel.identity] = parcel
                 outbox._new[parcel.lane].append(parcel)
         return outbox
+
+    def selects(self, tag: Tag) -> bool:
+        """Tell whether any reading of a tag may be in a parcel."""
+        return self.selection.picks(tag)
 
     def ready(self, priority: Priority) -> bool:
         """Tell whether `next` has something of this priority; see `edge.core.delivery.Outbox`."""
@@ -203,6 +219,9 @@ class ParcelOutbox:
                 first, limit = self._cut + 1, self._writer.position
                 if await self._is_old(first, limit):
                     rows, stored_bytes = await self._writer.do(lambda db: self._set_aside(db, first, limit))
+                    if not self.selection.is_whole:  # the segments hold rows for others too
+                        live = self._uncut[Priority.LIVE]
+                        rows, stored_bytes = min(rows, live.rows), min(stored_bytes, live.stored_bytes)
                     self._ranges.append((first, limit))
                     self._cut = limit
                     self._uncut[Priority.LIVE].add(-rows, -stored_bytes)
@@ -210,7 +229,8 @@ class ParcelOutbox:
                     return
             case _:
                 first, limit = self._ranges[0]
-        taken: _Taken = await self._writer.do(lambda db: self._cut_one(db, priority, first, limit, rows_max))
+        picked = None if self.selection.is_whole else await self._pick(priority, first, limit, rows_max)
+        taken: _Taken = await self._writer.do(lambda db: self._cut_one(db, priority, first, limit, rows_max, picked))
         match priority:
             case Priority.EVENT:
                 self._event_cut = taken.last
@@ -218,10 +238,10 @@ class ParcelOutbox:
                 self._cut = taken.last
             case _:
                 self._ranges[:1] = [] if taken.exhausted else [(taken.last + 1, limit)]
+        self._uncut[priority].add(-taken.rows - taken.rows_passed, -taken.stored_bytes)
         if taken.parcel:
             self._seq += 1
             cut = _Cut(self.epoch, self._seq, first, taken.last, taken.rows, taken.stored_bytes, priority)
-            self._uncut[priority].add(-taken.rows, -taken.stored_bytes)
             self._waiting[cut.identity] = cut
             self._new[priority].append(cut)
 
@@ -247,10 +267,10 @@ class ParcelOutbox:
         ((rows, stored_bytes),) = counted
         return int(rows), int(stored_bytes)
 
-    async def _cut_one(
+    async def _scan(
         self, db: aiosqlite.Connection, priority: Priority, first: int, limit: int, rows_max: int
     ) -> _Taken:
-        """Make a parcel of what fits from `first` on, and move this priority's place behind it."""
+        """Return what fits from `first` on."""
         taken = _Taken(first - 1)
         sign = "=" if priority is Priority.EVENT else "<>"
         seen = 0
@@ -270,6 +290,39 @@ class ParcelOutbox:
         taken.exhausted = taken.exhausted and seen < CUT_SEGMENTS_MAX
         if taken.exhausted:
             taken.last = limit
+        return taken
+
+    async def _pick(self, priority: Priority, first: int, limit: int, rows_max: int) -> _Taken:
+        """Return what fits from `first` on of what this consumer wants; the records have to be looked at for it."""
+        taken = _Taken(first - 1)
+        event = priority is Priority.EVENT
+        while taken.last < limit and taken.rows < rows_max and taken.stored_bytes < PARCEL_BYTES_MAX:
+            through = min(taken.last + PICK_SEGMENTS, limit)
+            for position, record in await self._source.records(taken.last + 1, through, events=event, data=not event):
+                rows = rows_of(record) if record is not None else 1
+                wanted = self.selection.rows(position, record) if record is not None else 1
+                if taken.rows and taken.rows + wanted > rows_max:
+                    taken.exhausted = False
+                    return taken
+                taken.last = position
+                taken.rows += wanted
+                taken.stored_bytes += wanted * ROW_BYTES
+                taken.rows_passed += rows - wanted if position <= self._loaded_through else 0
+            taken.last = through
+        taken.exhausted = taken.last >= limit
+        return taken
+
+    async def _cut_one(
+        self,
+        db: aiosqlite.Connection,
+        priority: Priority,
+        first: int,
+        limit: int,
+        rows_max: int,
+        picked: _Taken | None,
+    ) -> _Taken:
+        """Make a parcel of what fits from `first` on, or was `picked`, and move this priority's place behind it."""
+        taken = picked or await self._scan(db, priority, first, limit, rows_max)
         gaps = "SELECT count(*) FROM gap WHERE last BETWEEN ? AND ?"
         told = priority is not Priority.EVENT and await number(db, gaps, (first, taken.last))
         taken.parcel = bool(taken.rows or told)
@@ -298,7 +351,8 @@ class ParcelOutbox:
         events, data = cut.priority in (WHOLE, Priority.EVENT), cut.priority != Priority.EVENT
         for position, record in await self._source.records(cut.first, cut.last, events=events, data=data):
             if record is not None:
-                records.append(record)
+                if (wanted := self.selection.at(position).of(record)) is not None:
+                    records.append(wanted)
             else:
                 gaps.append(await self._corrupt(position))
         if data:
@@ -370,7 +424,9 @@ class ParcelOutbox:
         """Count what the writer has just committed behind the cuts."""
         for record, body in zip(records, bodies, strict=True):
             lane = Priority.EVENT if isinstance(record, Event) else Priority.LIVE
-            self._uncut[lane].add(rows_of(record), len(body))
+            rows = rows_of(record)
+            wanted = rows if self.selection.is_whole else self.selection.rows(END, record)
+            self._uncut[lane].add(wanted, len(body) if wanted == rows else wanted * ROW_BYTES)
 
     def forget(self, gone: Sequence[tuple[int, int]]) -> None:
         """Take dropped data, given as (position, rows), out of the count of what waits."""

@@ -14,7 +14,7 @@ from edge.core.language import say
 
 APPLICATION_ID = 0x59554C4B
 EVENT_KIND = 4  # of a segment, as the codec numbers them
-VERSION = 2
+VERSION = 3
 
 _TABLES = """
 CREATE TABLE tag (id INTEGER PRIMARY KEY, device TEXT NOT NULL, name TEXT NOT NULL, kind TEXT NOT NULL,
@@ -29,11 +29,18 @@ CREATE INDEX segment_event ON segment (position) WHERE kind = 4;
 CREATE TABLE epoch (epoch INTEGER PRIMARY KEY, started INTEGER NOT NULL);
 CREATE TABLE parcel (consumer TEXT NOT NULL, epoch INTEGER NOT NULL, seq INTEGER NOT NULL, first INTEGER NOT NULL,
     last INTEGER NOT NULL, rows INTEGER NOT NULL, bytes INTEGER NOT NULL, state INTEGER NOT NULL,
-    historical INTEGER NOT NULL, priority INTEGER NOT NULL, PRIMARY KEY (consumer, epoch, seq)) WITHOUT ROWID;
+    historical INTEGER NOT NULL, priority INTEGER NOT NULL, part INTEGER NOT NULL DEFAULT 0,
+    parts INTEGER NOT NULL DEFAULT 1, instead_of TEXT NOT NULL DEFAULT '', notice TEXT NOT NULL DEFAULT '',
+    held INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (consumer, epoch, seq)) WITHOUT ROWID;
 CREATE INDEX parcel_waiting ON parcel (consumer, first) WHERE state < 2;
 CREATE INDEX parcel_last ON parcel (last);
 CREATE TABLE gap (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, rows INTEGER NOT NULL, ts_min INTEGER NOT NULL,
     ts_max INTEGER NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE selection (consumer TEXT NOT NULL, first INTEGER NOT NULL, patterns TEXT NOT NULL,
+    PRIMARY KEY (consumer, first)) WITHOUT ROWID;
+CREATE TABLE quarantine (id INTEGER PRIMARY KEY, consumer TEXT NOT NULL, epoch INTEGER NOT NULL, seq INTEGER NOT NULL,
+    since INTEGER NOT NULL, reason TEXT NOT NULL, rows INTEGER NOT NULL, ts_min INTEGER NOT NULL,
+    ts_max INTEGER NOT NULL, instead_of TEXT NOT NULL, data BLOB NOT NULL);
 """
 
 
@@ -46,6 +53,19 @@ _UPGRADES = {
         CREATE TABLE backlog (consumer TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
             PRIMARY KEY (consumer, first)) WITHOUT ROWID;
         CREATE INDEX segment_event ON segment (position) WHERE kind = 4;
+    """,
+    # Parcels of format 2 are whole, stand for themselves alone, and lie between their positions.
+    2: """
+        ALTER TABLE parcel ADD COLUMN part INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE parcel ADD COLUMN parts INTEGER NOT NULL DEFAULT 1;
+        ALTER TABLE parcel ADD COLUMN instead_of TEXT NOT NULL DEFAULT '';
+        ALTER TABLE parcel ADD COLUMN notice TEXT NOT NULL DEFAULT '';
+        ALTER TABLE parcel ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
+        CREATE TABLE selection (consumer TEXT NOT NULL, first INTEGER NOT NULL, patterns TEXT NOT NULL,
+            PRIMARY KEY (consumer, first)) WITHOUT ROWID;
+        CREATE TABLE quarantine (id INTEGER PRIMARY KEY, consumer TEXT NOT NULL, epoch INTEGER NOT NULL,
+            seq INTEGER NOT NULL, since INTEGER NOT NULL, reason TEXT NOT NULL, rows INTEGER NOT NULL,
+            ts_min INTEGER NOT NULL, ts_max INTEGER NOT NULL, instead_of TEXT NOT NULL, data BLOB NOT NULL);
     """,
 }
 """Format → the statements that make the next one of it."""

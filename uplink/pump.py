@@ -194,7 +194,7 @@ class Pump:
         if revision == self._catalogue_revision:
             return
         devices: dict[str, list[Tag]] = {}
-        for tag in catalogue.since(0):
+        for tag in filter(self._outbox.selects, catalogue.since(0)):
             devices.setdefault(tag.device, []).append(tag)
         equipment = self._equipment()
         for device, tags in devices.items():

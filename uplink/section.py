@@ -1,5 +1,6 @@
 """Configuration of the way to the brain."""
 
+import re
 from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
@@ -43,6 +44,18 @@ def _listed(given: Any) -> Any:
     return (given,) if isinstance(given, str) else given
 
 
+def _check_pattern(pattern: str) -> str:
+    device, dot, tag = pattern.partition(".")
+    if not device or not dot or not tag or re.search(r"[^\w.*?\[\]!-]", pattern):
+        refuse(
+            say("{given!r} is not a pattern of device.tag", given=pattern), say("write e.g. pump-3.* or *.temperature")
+        )
+    return pattern
+
+
+Pattern = Annotated[str, AfterValidator(_check_pattern), Field(examples=["pump-3.*", "*.temperature"])]
+
+
 class UplinkSection(Section):
     """What every uplink has, whatever it speaks. The key that names the protocol has the URL as its value."""
 
@@ -57,6 +70,10 @@ class UplinkSection(Section):
 
     ca: str | None = None
     """PEM file of the authority that signed the broker's certificate. Default: the system's authorities."""
+
+    only: tuple[Pattern, ...] = ()
+    """Patterns of `device.tag`: all else, with the events of other devices, is not for this uplink. A change holds for
+    what is read from then on. Default: everything."""
 
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
     """MQTT version; `auto` prefers 5."""

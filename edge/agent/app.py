@@ -79,7 +79,7 @@ class Agent:
                 open_log(
                     self._data_dir / LOG_NAME,
                     self._clock,
-                    consumers=[section.name for section in self.settings.uplinks],
+                    consumers={section.name: section.only for section in self.settings.uplinks},
                     commit_interval_s=limits.commit,
                     keep_s=limits.keep,
                     bytes_max=limits.max,

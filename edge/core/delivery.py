@@ -12,7 +12,7 @@ from enum import IntEnum
 from typing import Protocol
 
 from edge.core.batch import Record
-from edge.core.catalogue import Catalogue
+from edge.core.catalogue import Catalogue, Tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,9 @@ class Outbox(Protocol):
     """
 
     catalogue: Catalogue
+
+    def selects(self, tag: Tag) -> bool:
+        """Tell whether any reading of a tag may be in a parcel."""
 
     async def wait(self) -> None:
         """Return when there may be something `ready`. Safe to cancel."""

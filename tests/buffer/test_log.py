@@ -201,9 +201,10 @@ async def test_only_the_writer_may_checkpoint(tmp_path: Path) -> None:
             assert await cursor.fetchone() == (2,)
 
 
-async def test_a_file_of_format_1_opens_for_ever(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+async def test_a_file_of_an_old_format_opens_for_ever(tmp_path: Path, version: int) -> None:
     path = tmp_path / "log.sqlite3"
-    path.write_bytes((Path(__file__).parent / "databases" / "format-1.sqlite3").read_bytes())
+    path.write_bytes((Path(__file__).parent / "databases" / f"format-{version}.sqlite3").read_bytes())
     async with open_log(path, CLOCK) as log:
         tag = log.catalogue[1]
         assert (tag.device, tag.name, tag.kind, tag.unit) == ("plc-1", "count", ValueKind.INT64, "pcs")

@@ -45,7 +45,7 @@ async def background(*runs: Callable[[], Any]) -> AsyncIterator[None]:
 async def open_uplinks(folder: Path, *settings: dict[str, Any]) -> AsyncIterator[tuple[Log, dict[str, Uplink]]]:
     """A log with a tag `plc-1.count` and several uplinks by name, as the agent makes them, not running yet."""
     sections = [MqttSection.model_validate({"latency": "50ms", **each}) for each in settings]
-    names = [section.name for section in sections]
+    names = {section.name: section.only for section in sections}
     async with open_log(folder / "log.sqlite3", CLOCK, consumers=names, commit_interval_s=0.01) as log:
         log.catalogue.intern("plc-1", "count", ValueKind.INT64, "pcs")
         yield (
