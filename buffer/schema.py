@@ -1,14 +1,13 @@
 """The database's tables, and opening it the one way `FORMAT.md` allows."""
 
-import fcntl
-import os
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import aiosqlite
 
+from edge.core import lock
 from edge.core.errors import LogError
 from edge.core.language import say
 
@@ -155,22 +154,14 @@ def hold(path: Path) -> Iterator[None]:
     Raises:
         LogError: another process has it; the message names it.
     """
-    lock = path.with_name(path.name + ".lock")
-    try:
-        file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    except OSError as error:
-        raise LogError(say("the log's lock {path} cannot be made: {error}", path=lock, error=error)) from error
-    try:
+    with ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.pread(file, 20, 0).decode("ascii", "replace").strip() or "?"
+            held.enter_context(lock.hold(path))
+        except lock.InUse as error:
             raise LogError(
-                say("the log {path} is in use by process {pid}", path=path, pid=holder),
+                say("the log {path} is in use by process {pid}", path=path, pid=error.holder),
                 hint=say("stop that process, or give this one another --data-dir"),
             ) from error
-        os.ftruncate(file, 0)
-        os.pwrite(file, str(os.getpid()).encode(), 0)
+        except OSError as error:
+            raise LogError(say("the log's lock {path} cannot be made: {error}", path=path, error=error)) from error
         yield
-    finally:
-        os.close(file)

@@ -244,6 +244,9 @@ class MqttSession:
         await asyncio.to_thread(self._client.loop_stop)
         if self._context is not None and self._context.last is not None:
             self._context.last.close()
+        # Session and client hold each other; without that both end here, and with them the client's own sockets.
+        self._client.on_connect = self._client.on_disconnect = self._client.on_publish = None
+        self._client.on_subscribe = self._client.on_message = None
         open_futures: list[asyncio.Future[Any]] = [*self._pubacks.values(), *self._subscribed.values()]
         for future in (*open_futures, self.lost, self._connected):
             future.cancel()

@@ -19,6 +19,7 @@ DECIMALS_MAX = 9
 SINGLE, DOUBLE, TEXT = 32, 64, 100
 _EXACT = float(2**53)
 _TIME_UNITS = (10**9, 10**6, 10**3)
+_POWERS = np.array([10.0**form for form in range(19)])
 _PLAUSIBLE = (-(2**61), 2**61)  # outside, a pace could overflow
 
 Ints = npt.NDArray[np.int64]
@@ -37,6 +38,23 @@ class Series:
     ts: Ints
     value: npt.NDArray[Any] | list[str]
     quality: npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Readings of several tags with equally many rows, a line a tag, oldest first.
+
+    tag       int64[m]    catalogue ids
+    ts        int64[m, n]  ns since 1970 UTC
+    value     int64[m, n] or float64[m, n], as the table held them; of texts, places in the batch's dictionary
+    quality   uint32[m, n]  OPC UA StatusCode
+    """
+
+    tag: Ints
+    ts: Ints
+    value: npt.NDArray[Any]
+    quality: npt.NDArray[np.uint32]
+    is_text: bool
 
 
 def add_tables(message: pb.Batch, batches: Sequence[Batch]) -> None:
@@ -187,6 +205,20 @@ def read_table(table: pb.Table, texts: Sequence[str]) -> Iterator[Series]:
     Raises:
         ValueError: its columns do not fit together.
     """
+    for block in read_blocks(table, len(texts)):
+        for line, tag in enumerate(block.tag.tolist()):
+            value: npt.NDArray[Any] | list[str] = block.value[line]
+            if block.is_text:
+                value = [texts[place] for place in block.value[line].tolist()]
+            yield Series(tag, block.ts[line], value, block.quality[line])
+
+
+def read_blocks(table: pb.Table, texts: int) -> Iterator[Block]:
+    """Yield the readings of a table as at most five matrices. `texts` is the length of the batch's dictionary.
+
+    Raises:
+        ValueError: its columns do not fit together.
+    """
     lines, rows = len(table.tags), table.rows
     size = lines * rows
     tags = np.cumsum(np.array(table.tags, np.int64))
@@ -206,22 +238,24 @@ def read_table(table: pb.Table, texts: Sequence[str]) -> Iterator[Series]:
         raise ValueError("the columns of a table differ in length")
     if not (in_integers | (forms == SINGLE) | (forms == DOUBLE)).all():
         raise ValueError("a form that this version does not know")
-    times = _times(table)
+    times = np.broadcast_to(_times(table), (lines, rows))
     runs = [(run.code, run.count) for run in table.quality]
-    quality = np.repeat(np.array([code for code, _ in runs], np.uint32), [count for _, count in runs])
-    columns = {
-        DOUBLE: iter(np.array(table.doubles, np.float64).reshape(-1, rows)),
-        SINGLE: iter(np.array(table.singles, np.float64).reshape(-1, rows)),
-    }
-    integers = iter(_sums(np.array(table.integers, np.int64).reshape(-1, rows)))
-    for line, (tag, form) in enumerate(zip(tags.tolist(), forms.tolist(), strict=True)):
-        numbers: npt.NDArray[Any] = next(columns.get(form, integers))
-        value: npt.NDArray[Any] | list[str] = numbers / 10.0**form if 0 < form <= 18 else numbers
-        if form == TEXT:
-            if numbers.min() < 0 or numbers.max() >= len(texts):
-                raise ValueError("a text is not in the dictionary")
-            value = [texts[place] for place in numbers.tolist()]
-        yield Series(tag, times[line if len(times) > 1 else 0], value, quality[line * rows : (line + 1) * rows])
+    codes = np.array([code for code, _ in runs], np.uint32)
+    quality = np.repeat(codes, [count for _, count in runs]).reshape(lines, rows)
+    integers = _sums(np.array(table.integers, np.int64).reshape(-1, rows))
+    form = forms[in_integers]
+    scaled = (form > 0) & (form <= 18)
+    if (places := integers[form == TEXT]).size and (places.min() < 0 or places.max() >= texts):
+        raise ValueError("a text is not in the dictionary")
+    for chosen, value in (
+        (forms == 0, integers[form == 0]),
+        (in_integers & (forms > 0) & (forms <= 18), integers[scaled] / _POWERS[form[scaled], None]),
+        (forms == SINGLE, np.array(table.singles, np.float64).reshape(-1, rows)),
+        (forms == DOUBLE, np.array(table.doubles, np.float64).reshape(-1, rows)),
+        (forms == TEXT, places),
+    ):
+        if len(value):
+            yield Block(tags[chosen], times[chosen], value, quality[chosen], value is places)
 
 
 def _times(table: pb.Table) -> Ints:

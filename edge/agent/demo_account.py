@@ -13,7 +13,7 @@ from edge.agent.app import LOG_NAME
 from edge.core.batch import Batch, Waveform
 from edge.core.clock import SystemClock
 
-_AGES = "SELECT m.received - r.ts FROM sample r JOIN message m ON m.id = r.message"
+_AGES = "SELECT m.received - r.ts FROM message m JOIN sample r ON r.rowid BETWEEN m.first AND m.last"
 REMEMBERED_MAX = 200_000
 LATENCY_MESSAGES = 100
 

@@ -10,6 +10,7 @@ from edge.core.errors import WrongInput
 from edge.core.language import say
 from uplink.keys import read_private
 from uplink.receiver.service import Receiver
+from uplink.receiver.store import SqliteStore
 from uplink.seal import Opener
 from uplink.section import parse_url
 from uplink.session import Access
@@ -37,7 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
                 say("--key needs --ca: the authority of the gateways' certificates"), say("add --ca pki/ca.pem")
             )
         opener = Opener([read_private(key) for key in arguments.key], arguments.ca)
-    asyncio.run(_serve(Receiver(access, arguments.store, SystemClock(), jsonl=arguments.jsonl, opener=opener)))
+    store = SqliteStore(arguments.store)
+    asyncio.run(_serve(Receiver(access, store, SystemClock(), jsonl=arguments.jsonl, opener=opener)))
     return 0
 
 

@@ -21,7 +21,7 @@ from tests.contract import golden
 from uplink.catalogue import decode_catalogue
 from uplink.encode import decode, encode
 from uplink.keys import read_private
-from uplink.receiver.store import Progress, kind_of
+from uplink.receiver.message import Progress, kind_of
 from uplink.seal import Opener
 
 ROOT = Path(__file__).parents[2]

@@ -18,6 +18,7 @@ from uplink.keys import PrivateKey, make_key, write_key
 from uplink.kinds import kind_of
 from uplink.pump import Pump
 from uplink.receiver.service import Receiver
+from uplink.receiver.store import SqliteStore
 from uplink.seal import Opener
 from uplink.section import MqttSection
 from uplink.session import Access
@@ -80,7 +81,7 @@ def uplink_to(broker: Broker, pki: Pki, **settings: Any) -> dict[str, Any]:
 def brain(broker: Broker, pki: Pki, folder: Path, *, sealed: bool = True, key: PrivateKey = BRAIN_KEY) -> Receiver:
     access = Access(broker.url, pki.ca, pki.issue("brain"), client_id="brain", clean_start=False, manual_ack=True)
     opener = Opener([key], pki.ca) if sealed else None
-    return Receiver(access, folder / "brain.sqlite3", CLOCK, opener=opener)
+    return Receiver(access, SqliteStore(folder / "brain.sqlite3"), CLOCK, opener=opener)
 
 
 def received(folder: Path) -> list[int]:

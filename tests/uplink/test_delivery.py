@@ -29,7 +29,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_every_row_arrives_once_is_acknowledged_and_leaves_the_backlog(
-    tmp_path: Path, pki: Pki, mosquitto: str
+    tmp_path: Path, pki: Pki, mosquitto: str, quick: None
 ) -> None:
     async with (
         start_broker(tmp_path / "broker", pki, kind=mosquitto) as broker,
@@ -46,7 +46,7 @@ async def test_every_row_arrives_once_is_acknowledged_and_leaves_the_backlog(
         assert statistics.wire_bytes_total > statistics.bytes_total > 0
 
 
-async def test_nats_speaks_3_1_1_and_delivers_as_well(tmp_path: Path, pki: Pki) -> None:
+async def test_nats_speaks_3_1_1_and_delivers_as_well(tmp_path: Path, pki: Pki, quick: None) -> None:
     async with (
         start_broker(tmp_path / "broker", pki, kind="nats") as broker,
         open_plant(tmp_path, **uplink_to(broker, pki)) as (log, pump),
@@ -137,7 +137,9 @@ async def test_over_3_1_1_a_denied_topic_looks_delivered_and_is_not_believed(
         assert log.outbox().backlog().rows == 100
 
 
-async def test_the_shipped_rules_confine_a_gateway_to_its_own_topics(tmp_path: Path, pki: Pki, mosquitto: str) -> None:
+async def test_the_shipped_rules_confine_a_gateway_to_its_own_topics(
+    tmp_path: Path, pki: Pki, mosquitto: str, quick: None
+) -> None:
     async with (
         start_broker(tmp_path / "broker", pki, kind=mosquitto, acl=ACL) as broker,
         open_plant(tmp_path, **uplink_to(broker, pki)) as (log, pump),
@@ -271,7 +273,7 @@ async def test_a_certificate_that_is_not_right_is_refused_with_the_reason(
 
 
 async def test_an_unknown_clients_certificate_is_not_enough_to_subscribe(
-    tmp_path: Path, pki: Pki, mosquitto: str
+    tmp_path: Path, pki: Pki, mosquitto: str, quick: None
 ) -> None:
     async with start_broker(
         tmp_path / "broker", pki, kind=mosquitto, acl="user brain\ntopic readwrite v1/#\n"
@@ -311,12 +313,13 @@ from pathlib import Path
 from edge.core.clock import SystemClock
 from uplink.keys import read_private
 from uplink.receiver.service import Receiver
+from uplink.receiver.store import SqliteStore
 from uplink.seal import Opener
 from uplink.session import Access
 url, ca, identity, store, key = sys.argv[1:]
 access = Access(url, Path(ca), Path(identity), client_id="brain", clean_start=False, manual_ack=True)
 opener = Opener([read_private(Path(key))], Path(ca))
-asyncio.run(Receiver(access, Path(store), SystemClock(), opener=opener).run())
+asyncio.run(Receiver(access, SqliteStore(Path(store)), SystemClock(), opener=opener).run())
 """
 
 

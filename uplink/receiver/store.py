@@ -1,21 +1,34 @@
 """The brain's store on one machine: SQLite, every message once, acknowledged only after its commit."""
 
+import asyncio
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
+from edge.core import lock
+from edge.core.errors import YulinkError
+from edge.core.language import say
 from uplink import batch_pb2 as pb
-from uplink.catalogue import decode_catalogue
-from uplink.encode import BadMessage, decode, series
+from uplink.encode import BadMessage
+from uplink.receiver.columns import Column, Readings, Tags, read
+from uplink.receiver.message import Arrived, Progress, Refused, kind_of, verify, verify_catalogue
+from uplink.receiver.reception import Outcome, StoreCounters
 
 QUARANTINE_MAX = 1000
 ANNOUNCEMENTS_MAX = 20
+VERSION = 2
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# The samples of a message are neighbours: `first` to `last` are their row ids, which costs no index.
 _TABLES = """
 CREATE TABLE IF NOT EXISTS tag (key INTEGER PRIMARY KEY, gateway TEXT NOT NULL, id INTEGER NOT NULL,
     device TEXT NOT NULL, name TEXT NOT NULL, kind INTEGER NOT NULL, unit TEXT NOT NULL, ucum TEXT NOT NULL,
@@ -23,11 +36,10 @@ CREATE TABLE IF NOT EXISTS tag (key INTEGER PRIMARY KEY, gateway TEXT NOT NULL, 
 CREATE TABLE IF NOT EXISTS message (id INTEGER PRIMARY KEY, gateway TEXT NOT NULL, epoch INTEGER NOT NULL,
     seq INTEGER NOT NULL, rows INTEGER NOT NULL, bytes INTEGER NOT NULL, received INTEGER NOT NULL,
     historical INTEGER NOT NULL, sealed INTEGER NOT NULL, printed INTEGER NOT NULL DEFAULT 0,
-    UNIQUE (gateway, epoch, seq));
+    first INTEGER NOT NULL, last INTEGER NOT NULL, UNIQUE (gateway, epoch, seq));
 CREATE INDEX IF NOT EXISTS message_unprinted ON message (id) WHERE printed = 0;
 CREATE TABLE IF NOT EXISTS sample (message INTEGER NOT NULL, tag INTEGER NOT NULL, ts INTEGER NOT NULL, value,
     quality INTEGER NOT NULL);
-CREATE INDEX IF NOT EXISTS sample_message ON sample (message);
 CREATE VIEW IF NOT EXISTS reading AS SELECT sample.rowid AS id, message, gateway, device, name AS tag, ts, value, unit,
     quality, kind FROM sample JOIN tag ON tag.key = sample.tag;
 CREATE TABLE IF NOT EXISTS waveform (message INTEGER NOT NULL, tag INTEGER NOT NULL, ts INTEGER NOT NULL,
@@ -43,97 +55,83 @@ CREATE TABLE IF NOT EXISTS quarantine (received INTEGER NOT NULL, topic TEXT NOT
 """
 
 
-@dataclass(slots=True)
-class Progress:
-    """What has arrived of one epoch: everything up to `through`, and `beyond` behind holes."""
-
-    through: int = 0
-    beyond: set[int] = field(default_factory=set)
-
-    def add(self, seq: int) -> None:
-        """Count a message in."""
-        self.beyond.add(seq)
-        while self.through + 1 in self.beyond:
-            self.through += 1
-            self.beyond.discard(self.through)
-
-    def acknowledgement(self, epoch: int) -> dict[str, Any]:
-        """Return the message that the contract asks for."""
-        holes, expected = [], self.through + 1
-        for seq in sorted(self.beyond):
-            if seq > expected:
-                holes.append([expected, seq - 1])
-            expected = seq + 1
-        return {"epoch": epoch, "committed_through": max(self.beyond, default=self.through), "missing": holes}
-
-
-@dataclass(slots=True)
-class StoreCounters:
-    """Totals since the store was opened."""
-
-    messages: int = 0
-    duplicates: int = 0
-    rows: int = 0
-    quarantined: int = 0
-    unresolved: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """A message as the broker gave it, opened: `sealed` says that it was encrypted for us and authentic."""
-
-    topic: str
-    payload: bytes
-    sealed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What the store knows of a tag."""
-
-    key: int
-    kind: int
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What committing messages asks for: (gateway, acknowledgement) to send, and gateways whose catalogue is needed."""
-
-    acknowledgements: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    catalogues_needed: set[str] = field(default_factory=set)
-
-
-class Store:
-    """The database and what it knows of each gateway's epochs and tags. Used by one thread at a time."""
+class SqliteStore:
+    """A `Store` in one file, used by this process alone and written by one thread."""
 
     def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
-        self._db.executescript(_TABLES)
+        self._path = path
         self._progress: dict[tuple[str, int], Progress] = {}
-        self._tags: dict[tuple[str, int], Known] = {
-            (gateway, tag): Known(key, kind)
-            for gateway, tag, key, kind in self._db.execute("SELECT gateway, id, key, kind FROM tag")
-        }
+        self._tags: dict[str, Tags] = {}
+        self._closing = ExitStack()
+        self._thread = ThreadPoolExecutor(1, "receiver store")
         self.counters = StoreCounters()
 
-    def close(self) -> None:
-        """Close the database."""
-        self._db.close()
+    async def open(self) -> None:
+        """Open the file, making it where there is none.
 
-    def commit(self, arrived: Sequence[Arrived], now: int, refused: Sequence[tuple[str, bytes, str]] = ()) -> Outcome:
-        """Store messages in one transaction, and put aside what was `refused`, given as (topic, payload, reason).
-
-        Every epoch that was touched is acknowledged, repeats included. What cannot be read is put aside in
-        `quarantine` and counted. A batch whose tags are not in the catalogue yet is left to be sent again.
+        Raises:
+            YulinkError: it cannot be used, or another process uses it.
         """
+        await self._in_thread(self._open)
+
+    async def commit(self, arrived: Sequence[Arrived], now: int, refused: Sequence[Refused] = ()) -> Outcome:
+        """Store messages in one transaction; see `Store.commit`."""
+        return await self._in_thread(self._commit, arrived, now, refused)
+
+    async def announcements(self, gateway: str) -> list[tuple[str, bytes]]:
+        """Return the stored key announcements of a gateway, oldest first, as (topic, payload)."""
+        return await self._in_thread(self._announcements, gateway)
+
+    async def read(self, reader: Callable[["SqliteStore"], T]) -> T:
+        """Run something that reads the store between two commits."""
+        return await self._in_thread(reader, self)
+
+    async def close(self) -> None:
+        """Close the file."""
+        await self._in_thread(self._closing.close)
+        self._thread.shutdown()
+
+    async def _in_thread(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: function(*arguments, **named))
+
+    def _open(self) -> None:
+        try:
+            self._closing.enter_context(lock.hold(self._path))
+            self._db = sqlite3.connect(self._path, isolation_level=None)
+            self._closing.callback(self._db.close)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            ((version,),) = self._db.execute("PRAGMA user_version")
+            ((tables,),) = self._db.execute("SELECT count(*) FROM sqlite_schema")
+            if tables and version != VERSION:
+                raise YulinkError(
+                    say("{path} was made by another version of this program", path=self._path),
+                    say("name another file with --store"),
+                )
+            self._db.executescript(_TABLES)
+            self._db.execute(f"PRAGMA user_version = {VERSION}")
+        except lock.InUse as error:
+            raise YulinkError(
+                say("the store {path} is in use by process {pid}", path=self._path, pid=error.holder),
+                say("stop that process, or give this one another --store"),
+            ) from error
+        except (OSError, sqlite3.Error) as error:
+            raise YulinkError(
+                say("the store {path} cannot be used: {error}", path=self._path, error=error),
+                say("check the folder, its rights and the space on the disk"),
+            ) from error
+        for gateway, tag, key, kind in self._db.execute("SELECT gateway, id, key, kind FROM tag"):
+            self._tags.setdefault(gateway, Tags()).learn(tag, key, kind)
+
+    def _commit(self, arrived: Sequence[Arrived], now: int, refused: Sequence[Refused]) -> Outcome:
         touched: dict[tuple[str, int], Progress] = {}
         new: list[tuple[str, int, int]] = []
+        samples: list[tuple[int, Readings]] = []
         outcome = Outcome()
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            for each in arrived:
+            ((last,),) = self._db.execute("SELECT ifnull(max(rowid), 0) FROM sample")
+            for place, each in enumerate(arrived):
                 try:
                     if kind_of(each.topic) == "key":
                         self._keep_announcement(each, now)
@@ -142,22 +140,27 @@ class Store:
                         self._learn(verify_catalogue(each.topic, each.payload))
                         continue
                     message = verify(each.topic, each.payload)
-                    columns = [*series(message)]
+                    readings = read(message, self._tags.setdefault(message.gateway, Tags()))
                 except BadMessage as error:
-                    self._quarantine(each.topic, each.payload, str(error), now)
+                    self._quarantine(Refused(each.topic, each.payload, str(error)), now)
+                    continue
+                if readings is None:
+                    self.counters.unresolved += 1
+                    outcome.unresolved.append(place)
                     continue
                 epoch = (message.gateway, message.epoch)
-                if self._lacks_tags(message.gateway, [one.tag for one in columns] + [w.tag for w in message.waveforms]):
-                    self.counters.unresolved += 1
-                    outcome.catalogues_needed.add(message.gateway)
-                    continue
                 touched[epoch] = self._known(*epoch)
-                if self._insert(message, columns, each, now):
+                if key := self._insert(message, readings, last, each, now):
                     new.append((*epoch, message.seq))
+                    samples.append((key, readings))
+                    last += len(readings)
                 else:
                     self.counters.duplicates += 1
-            for topic, payload, reason in refused:
-                self._quarantine(topic, payload, reason, now)
+            for key, readings in samples:
+                for column in (readings.floats, readings.integers, readings.texts):
+                    self._db.executemany("INSERT INTO sample VALUES (?, ?, ?, ?, ?)", _tuples(key, column))
+            for one in refused:
+                self._quarantine(one, now)
             self._db.execute("COMMIT")
         except BaseException:
             self._db.execute("ROLLBACK")
@@ -177,9 +180,11 @@ class Store:
             (each.topic, each.topic, ANNOUNCEMENTS_MAX),
         )
 
-    def announcements(self) -> list[tuple[str, bytes]]:
-        """Return the announced keys, oldest first, as (topic, payload)."""
-        return self._db.execute("SELECT topic, payload FROM announcement ORDER BY rowid").fetchall()
+    def _announcements(self, gateway: str) -> list[tuple[str, bytes]]:
+        found = self._db.execute(
+            "SELECT topic, payload FROM announcement WHERE topic = ? ORDER BY rowid", (f"v1/{gateway}/key",)
+        )
+        return found.fetchall()
 
     def _learn(self, catalogue: pb.Catalogue) -> None:
         for tag in catalogue.tags:
@@ -193,10 +198,7 @@ class Store:
                     *(tag.path, tag.classification, catalogue.protocol),
                 ),
             )
-            self._tags.setdefault((catalogue.gateway, tag.id), Known(key, tag.kind))
-
-    def _lacks_tags(self, gateway: str, tags: Iterable[int]) -> bool:
-        return any((gateway, tag) not in self._tags for tag in tags)
+            self._tags.setdefault(catalogue.gateway, Tags()).learn(tag.id, key, tag.kind)
 
     def _known(self, gateway: str, epoch: int) -> Progress:
         if (gateway, epoch) not in self._progress:
@@ -206,34 +208,25 @@ class Store:
             self._progress[gateway, epoch] = progress
         return self._progress[gateway, epoch]
 
-    def _insert(self, message: pb.Batch, columns: Sequence[Any], each: Arrived, now: int) -> bool:
-        rows = sum(len(one.ts) for one in columns) + len(message.waveforms)
+    def _insert(self, message: pb.Batch, readings: Readings, last: int, each: Arrived, now: int) -> int:
+        """Insert a message with all but its samples, which follow row `last`; return its key, 0 for a repeat."""
+        rows = len(readings) + len(message.waveforms)
         cursor = self._db.execute(
-            "INSERT OR IGNORE INTO message (gateway, epoch, seq, rows, bytes, received, historical, sealed)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR IGNORE INTO message"
+            " (gateway, epoch, seq, rows, bytes, received, historical, sealed, first, last)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *(message.gateway, message.epoch, message.seq, rows, len(each.payload), now),
-                *(message.historical, each.sealed),
+                *(message.historical, each.sealed, last + 1, last + len(readings)),
             ),
         )
         if not cursor.rowcount:
-            return False
-        key, gateway = cursor.lastrowid, message.gateway
-        for one in columns:
-            tag = self._tags[gateway, one.tag]
-            self._db.executemany(
-                "INSERT INTO sample VALUES (?, ?, ?, ?, ?)",
-                [
-                    (key, tag.key, ts, value, quality)
-                    for ts, value, quality in zip(
-                        one.ts.tolist(), _stored(one.value, tag.kind), one.quality.tolist(), strict=True
-                    )
-                ],
-            )
+            return 0
+        key, gateway = cursor.lastrowid or 0, message.gateway
         self._db.executemany(
             "INSERT INTO waveform VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [
-                (key, self._tags[gateway, wave.tag].key, wave.ts, wave.rate_hz, wave.full_scale, wave.quality,
+                (key, self._tags[gateway].key(wave.tag), wave.ts, wave.rate_hz, wave.full_scale, wave.quality,
                  wave.int16_samples or None, wave.float32_samples or None)
                 for wave in message.waveforms
             ],
@@ -248,11 +241,11 @@ class Store:
         )
         self.counters.messages += 1
         self.counters.rows += rows
-        return True
+        return key
 
-    def _quarantine(self, topic: str, payload: bytes, reason: str, now: int) -> None:
+    def _quarantine(self, each: Refused, now: int) -> None:
         self.counters.quarantined += 1
-        self._db.execute("INSERT INTO quarantine VALUES (?, ?, ?, ?)", (now, topic, reason, payload))
+        self._db.execute("INSERT INTO quarantine VALUES (?, ?, ?, ?)", (now, each.topic, each.reason, each.payload))
         self._db.execute(
             "DELETE FROM quarantine WHERE rowid <= (SELECT max(rowid) FROM quarantine) - ?", (QUARANTINE_MAX,)
         )
@@ -260,15 +253,16 @@ class Store:
     def unprinted(self) -> Iterator[tuple[int, str]]:
         """Yield (message id, JSON line) of everything not yet marked as printed, in order of arrival."""
         found = self._db.execute(
-            "SELECT id, gateway, seq, historical FROM message WHERE printed = 0 ORDER BY id"
+            "SELECT id, gateway, seq, historical, first, last FROM message WHERE printed = 0 ORDER BY id"
         ).fetchall()
-        for key, gateway, seq, historical in found:
+        for key, gateway, seq, historical, first, last in found:
             common = {"seq": seq, "historical": bool(historical)}
-            yield from ((key, _line(fields)) for fields in self._lines(key, gateway, common))
+            yield from ((key, _line(fields)) for fields in self._lines(key, gateway, first, last, common))
 
-    def _lines(self, key: int, gateway: str, common: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def _lines(self, key: int, gateway: str, first: int, last: int, common: dict[str, Any]) -> Iterator[dict[str, Any]]:
         for device, tag, ts, value, unit, quality, kind in self._db.execute(
-            "SELECT device, tag, ts, value, unit, quality, kind FROM reading WHERE message = ?", (key,)
+            "SELECT device, tag, ts, value, unit, quality, kind FROM reading WHERE id BETWEEN ? AND ?",
+            (first, last),
         ):
             shown = None if quality & 0x80000000 else _shown(value, kind)
             yield {
@@ -315,42 +309,25 @@ class Store:
         self._db.execute("UPDATE message SET printed = 1 WHERE printed = 0 AND id <= ?", (through,))
 
 
-def kind_of(topic: str) -> str:
-    """Return the fourth level of a topic: data, event, catalog, key …"""
-    return (topic.split("/", 4) + [""] * 4)[3]
+def _tuples(message: int, column: Column) -> Iterator[tuple[Any, ...]]:
+    """Yield rows of `sample`."""
+    return zip(
+        repeat(message), column.key.tolist(), column.ts.tolist(), _stored(column), column.quality.tolist(), strict=False
+    )
 
 
-def gateway_of(topic: str) -> str:
-    """Return tenant and gateway of a topic, "" when it is none of this contract's."""
-    parts = topic.split("/")
-    return f"{parts[1]}/{parts[2]}" if len(parts) >= 4 and parts[0] == "v1" else ""
-
-
-def verify(topic: str, payload: bytes) -> pb.Batch:
-    """Return the message, checked against the topic it came by. Raises BadMessage."""
-    message = decode(payload)
-    if kind_of(topic) not in ("data", "event", "gap") or message.gateway != gateway_of(topic):
-        raise BadMessage(f"a message of {message.gateway!r} came by the topic {topic!r}")
-    return message
-
-
-def verify_catalogue(topic: str, payload: bytes) -> pb.Catalogue:
-    """Return the catalogue, checked against the topic it came by. Raises BadMessage."""
-    catalogue = decode_catalogue(payload)
-    if topic != f"v1/{catalogue.gateway}/catalog/{catalogue.device}":
-        raise BadMessage(f"a catalogue of {catalogue.gateway!r} came by the topic {topic!r}")
-    return catalogue
-
-
-def _stored(column: Any, kind: int) -> list[Any]:
+def _stored(column: Column) -> list[Any]:
     """SQLite's integers have 64 bits with sign, and NaN would become NULL; both are kept as text."""
-    if isinstance(column, list):
-        return column
-    if kind == pb.FLOAT64:
-        return ["NaN" if value != value else value for value in column.astype(np.float64).tolist()]
-    if kind == pb.UINT64:
-        return [value if value >= 0 else str(value + 2**64) for value in column.tolist()]
-    return column.tolist()  # type: ignore[no-any-return]
+    if isinstance(column.value, list):
+        return column.value
+    values: list[Any] = column.value.tolist()
+    if column.value.dtype == np.float64:
+        for place in np.flatnonzero(np.isnan(column.value)):
+            values[place] = "NaN"
+    else:
+        for place in np.flatnonzero((column.value < 0) & (column.kind == pb.UINT64)):
+            values[place] = str(values[place] + 2**64)
+    return values
 
 
 def _shown(value: Any, kind: int) -> Any:

@@ -1,0 +1,93 @@
+"""The brain's stores: one message is stored once, whatever comes twice, late or without its catalogue."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.core.errors import YulinkError
+from tests.contract.golden import FOLDER, GATEWAY
+from uplink.receiver.message import Arrived, Refused
+from uplink.receiver.store import SqliteStore
+
+CATALOGUE = Arrived(f"v1/{GATEWAY}/catalog/plc-1", (FOLDER / "catalogue.unsealed.bin").read_bytes())
+FIRST, THIRD = (
+    Arrived(f"v1/{GATEWAY}/data/telemetry", (FOLDER / f"telemetry-{n}.unsealed.bin").read_bytes()) for n in (1, 3)
+)
+
+
+def query(path: Path, words: str) -> list[Any]:
+    db = sqlite3.connect(path)
+    try:
+        return db.execute(words).fetchall()
+    finally:
+        db.close()
+
+
+async def test_a_message_is_stored_once_and_a_gap_is_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "brain.sqlite3"
+    for _ in range(2):
+        store = SqliteStore(path)
+        await store.open()
+        for _ in range(2):
+            outcome = await store.commit([CATALOGUE, FIRST, THIRD, FIRST], now=1)
+            ((gateway, told),) = outcome.acknowledgements
+            assert (gateway, told["committed_through"], told["missing"]) == (GATEWAY, 3, [[2, 2]])
+            assert outcome.unresolved == []
+        await store.close()
+    assert query(path, "SELECT count(*) FROM message") == [(2,)]
+    assert query(path, "SELECT count(*), count(DISTINCT id) FROM reading") == [(40, 40)]
+    rows = "SELECT m.seq, count(*) FROM message m JOIN sample s ON s.rowid BETWEEN m.first AND m.last GROUP BY 1"
+    assert query(path, rows) == [(1, 35), (3, 5)]
+    assert query(path, "SELECT value FROM reading WHERE tag = 'total'")[2] == (str(2**64 - 1),)
+    assert query(path, "SELECT typeof(value), value FROM reading WHERE tag = 'level' AND quality = 2150694912") == [
+        ("text", "NaN")
+    ]
+
+
+async def test_without_its_catalogue_a_message_is_left_to_come_again(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "brain.sqlite3")
+    await store.open()
+    outcome = await store.commit([FIRST, CATALOGUE, THIRD], now=1)
+    assert outcome.unresolved == [0]
+    assert [told["committed_through"] for _, told in outcome.acknowledgements] == [3]
+    assert (await store.commit([FIRST], now=2)).acknowledgements[0][1]["missing"] == [[2, 2]]
+    await store.close()
+
+
+async def test_what_cannot_be_read_is_set_aside_with_the_reason(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "brain.sqlite3")
+    await store.open()
+    stranger = Arrived("v1/chongqing/plant-2/data/telemetry", FIRST.payload)
+    cut = Arrived(FIRST.topic, FIRST.payload[:40])
+    await store.commit([CATALOGUE, stranger, cut, THIRD], 1, [Refused("v1/x", b"?", "forged")])
+    assert store.counters.quarantined == 3
+    await store.close()
+    reasons = [reason for (reason,) in query(tmp_path / "brain.sqlite3", "SELECT reason FROM quarantine")]
+    assert "came by the topic" in reasons[0]
+    assert "not a message" in reasons[1] or "cut off" in reasons[1]
+    assert reasons[2] == "forged"
+
+
+async def test_two_receivers_cannot_share_a_store(tmp_path: Path) -> None:
+    first, second = SqliteStore(tmp_path / "brain.sqlite3"), SqliteStore(tmp_path / "brain.sqlite3")
+    await first.open()
+    with pytest.raises(YulinkError, match="in use by process"):
+        await second.open()
+    await second.close()
+    await first.close()
+    await (third := SqliteStore(tmp_path / "brain.sqlite3")).open()
+    await third.close()
+
+
+async def test_a_file_that_is_no_store_of_ours_is_not_touched(tmp_path: Path) -> None:
+    db = sqlite3.connect(tmp_path / "other.sqlite3")
+    db.execute("CREATE TABLE message (id)")
+    db.commit()
+    db.close()
+    for name, words in (("other.sqlite3", "another version"), ("none/brain.sqlite3", "cannot be used")):
+        store = SqliteStore(tmp_path / name)
+        with pytest.raises(YulinkError, match=words):
+            await store.open()
+        await store.close()

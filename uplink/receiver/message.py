@@ -1,0 +1,77 @@
+"""What arrives at the brain: topics, messages checked against them, and what has come of an epoch."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from uplink import batch_pb2 as pb
+from uplink.catalogue import decode_catalogue
+from uplink.encode import BadMessage, decode
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A message as the broker gave it, opened: `sealed` says that it was encrypted for us and authentic."""
+
+    topic: str
+    payload: bytes
+    sealed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A message that may not be stored, and why."""
+
+    topic: str
+    payload: bytes
+    reason: str
+
+
+@dataclass(slots=True)
+class Progress:
+    """What has arrived of one epoch: everything up to `through`, and `beyond` behind holes."""
+
+    through: int = 0
+    beyond: set[int] = field(default_factory=set)
+
+    def add(self, seq: int) -> None:
+        """Count a message in."""
+        self.beyond.add(seq)
+        while self.through + 1 in self.beyond:
+            self.through += 1
+            self.beyond.discard(self.through)
+
+    def acknowledgement(self, epoch: int) -> dict[str, Any]:
+        """Return the message that the contract asks for."""
+        holes, expected = [], self.through + 1
+        for seq in sorted(self.beyond):
+            if seq > expected:
+                holes.append([expected, seq - 1])
+            expected = seq + 1
+        return {"epoch": epoch, "committed_through": max(self.beyond, default=self.through), "missing": holes}
+
+
+def kind_of(topic: str) -> str:
+    """Return the fourth level of a topic: data, event, catalog, key …"""
+    return (topic.split("/", 4) + [""] * 4)[3]
+
+
+def gateway_of(topic: str) -> str:
+    """Return tenant and gateway of a topic, "" when it is none of this contract's."""
+    parts = topic.split("/")
+    return f"{parts[1]}/{parts[2]}" if len(parts) >= 4 and parts[0] == "v1" else ""
+
+
+def verify(topic: str, payload: bytes) -> pb.Batch:
+    """Return the message, checked against the topic it came by. Raises BadMessage."""
+    message = decode(payload)
+    if kind_of(topic) not in ("data", "event", "gap") or message.gateway != gateway_of(topic):
+        raise BadMessage(f"a message of {message.gateway!r} came by the topic {topic!r}")
+    return message
+
+
+def verify_catalogue(topic: str, payload: bytes) -> pb.Catalogue:
+    """Return the catalogue, checked against the topic it came by. Raises BadMessage."""
+    catalogue = decode_catalogue(payload)
+    if topic != f"v1/{catalogue.gateway}/catalog/{catalogue.device}":
+        raise BadMessage(f"a catalogue of {catalogue.gateway!r} came by the topic {topic!r}")
+    return catalogue
