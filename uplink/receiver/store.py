@@ -60,6 +60,7 @@ class SqliteStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._opened = False
         self._progress: dict[tuple[str, int], Progress] = {}
         self._tags: dict[str, Tags] = {}
         self._closing = ExitStack()
@@ -72,7 +73,9 @@ class SqliteStore:
         Raises:
             YulinkError: it cannot be used, or another process uses it.
         """
-        await self._in_thread(self._open)
+        if not self._opened:
+            self._open()
+            self._opened = True
 
     async def commit(self, arrived: Sequence[Arrived], now: int, refused: Sequence[Refused] = ()) -> Outcome:
         """Store messages in one transaction; see `Store.commit`."""
@@ -97,7 +100,7 @@ class SqliteStore:
     def _open(self) -> None:
         try:
             self._closing.enter_context(lock.hold(self._path))
-            self._db = sqlite3.connect(self._path, isolation_level=None)
+            self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
             self._closing.callback(self._db.close)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
