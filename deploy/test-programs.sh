@@ -2,6 +2,7 @@
 # Installs the real counterparts the tests talk to. Only root can; without them those tests are skipped, in CI they fail.
 set -eu
 missing=""
+ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null 2>&1 || missing=" postgresql"
 for program in mosquitto node npm; do
     PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v "$program" >/dev/null 2>&1 || case $program in
         node) missing="$missing nodejs" ;;

@@ -116,7 +116,9 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help=say("where readings are kept"),
     )
-    receive.add_argument("--jsonl", action="store_true", help=say("print one JSON object a reading"))
+    sink = receive.add_mutually_exclusive_group()
+    sink.add_argument("--jsonl", action="store_true", help=say("print one JSON object a reading"))
+    sink.add_argument("--postgres", metavar="DSN", help=say("keep readings in PostgreSQL instead of FILE"))
 
     simulate = _command(
         commands,

@@ -4,11 +4,14 @@ import argparse
 import asyncio
 import logging
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from edge.core.clock import SystemClock
-from edge.core.errors import WrongInput
+from edge.core.errors import WrongInput, YulinkError
 from edge.core.language import say
 from uplink.keys import read_private
+from uplink.receiver.reception import Store
 from uplink.receiver.service import Receiver
 from uplink.receiver.store import SqliteStore
 from uplink.seal import Opener
@@ -38,9 +41,29 @@ def run(arguments: argparse.Namespace) -> int:
                 say("--key needs --ca: the authority of the gateways' certificates"), say("add --ca pki/ca.pem")
             )
         opener = Opener([read_private(key) for key in arguments.key], arguments.ca)
-    store = SqliteStore(arguments.store)
+    store = _store(arguments)
     asyncio.run(_serve(Receiver(access, store, SystemClock(), jsonl=arguments.jsonl, opener=opener)))
     return 0
+
+
+def _store(arguments: argparse.Namespace) -> Store:
+    if arguments.postgres is None:
+        return SqliteStore(arguments.store)
+    with extra("--postgres"):
+        from uplink.receiver.postgres import PostgresStore
+    return PostgresStore(arguments.postgres)
+
+
+@contextmanager
+def extra(option: str) -> Iterator[None]:
+    """Turn a missing package of the extra `brain` into the words that mend it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise YulinkError(
+            say("{option} needs the package {name}", option=option, name=error.name),
+            say("run: pip install 'yulink[brain]'"),
+        ) from error
 
 
 async def _serve(receiver: Receiver) -> None:

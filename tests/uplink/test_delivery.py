@@ -13,19 +13,9 @@ from simulators.broker import start_broker
 from simulators.pki import Pki, make_pki
 from tests.support import until
 from tests.uplink.support import SITE, background, brain, feed, open_plant, received, uplink_to
-from uplink import pump as pump_module
 
 ACL = (Path(__file__).parents[2] / "contract" / "mosquitto.acl").read_text("utf-8")
 DENIED = f"user {SITE}\ntopic read v1/#\nuser brain\ntopic readwrite v1/#\n"
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorter deadlines, so that a test sees in a second what a plant sees in ten."""
-    monkeypatch.setattr(pump_module, "ACK_TIMEOUT_S", 0.5)
-    monkeypatch.setattr(pump_module, "PUBACK_TIMEOUT_S", 2.0)
-    monkeypatch.setattr(pump_module, "REFUSED_RETRY_S", 0.5)
-    monkeypatch.setattr(pump_module, "BACKOFF_MAX_S", 0.5)
 
 
 async def test_every_row_arrives_once_is_acknowledged_and_leaves_the_backlog(

@@ -7,6 +7,8 @@ from uplink import batch_pb2 as pb
 from uplink.catalogue import decode_catalogue
 from uplink.encode import BadMessage, decode
 
+NUMBER_MAX = 2**63 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
@@ -66,6 +68,9 @@ def verify(topic: str, payload: bytes) -> pb.Batch:
     message = decode(payload)
     if kind_of(topic) not in ("data", "event", "gap") or message.gateway != gateway_of(topic):
         raise BadMessage(f"a message of {message.gateway!r} came by the topic {topic!r}")
+    numbers = (message.epoch, message.seq, *(gap.rows for gap in message.gaps))
+    if max(numbers) > NUMBER_MAX:
+        raise BadMessage("a number that no database holds")
     return message
 
 

@@ -47,11 +47,11 @@ class Receiver:
             YulinkError: the store cannot be used.
         """
         try:
-            await self._store.open()
-            await self._print()
             last_error = ""
             while True:
                 try:
+                    await self._store.open()
+                    await self._print()
                     async with open_session(self._access, ("5", "3.1.1")) as (session, _):
                         for topic in TOPICS:
                             await session.subscribe(f"v1/+/+/{topic}")

@@ -1,0 +1,343 @@
+"""The brain's store in PostgreSQL: message, rows and progress in one transaction, for one receiver or many writers."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import asyncpg
+
+from edge.core.errors import Disconnected
+from edge.core.language import say
+from uplink import batch_pb2 as pb
+from uplink.encode import BadMessage
+from uplink.receiver.columns import Readings, Tags, read
+from uplink.receiver.copy import rows_of
+from uplink.receiver.message import Arrived, Refused, kind_of, verify, verify_catalogue
+from uplink.receiver.postgres_schema import connect
+from uplink.receiver.reception import Outcome, StoreCounters
+
+ANNOUNCEMENTS_MAX = 20
+QUARANTINE_MAX = 100_000
+GATEWAYS_MAX = 20_000
+RETRIES_MAX = 5
+
+_ADD_MESSAGES = """
+INSERT INTO message (gateway, epoch, seq, rows, bytes, received, historical, sealed)
+SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::boolean[],
+    $8::boolean[]) ON CONFLICT DO NOTHING RETURNING gateway, epoch, seq, id
+"""
+_LOCK_PROGRESS = """
+INSERT INTO progress (gateway, epoch) SELECT * FROM unnest($1::text[], $2::bigint[]) ON CONFLICT DO NOTHING;
+"""
+_ADD_SAMPLES = """
+WITH put AS (
+    INSERT INTO sample SELECT * FROM staging ORDER BY tag, ts
+    ON CONFLICT (tag, ts) DO UPDATE SET value = excluded.value, whole = excluded.whole, text = excluded.text,
+        quality = excluded.quality, message = excluded.message
+    RETURNING message, xmax <> 0 AS replaced)
+UPDATE message SET replaced = message.replaced + found.rows
+FROM (SELECT message AS id, count(*) AS rows FROM put WHERE replaced GROUP BY message) AS found
+WHERE message.id = found.id
+"""
+_ADD_PROGRESS = """
+UPDATE progress SET held = progress.held + added.held
+FROM (SELECT gateway, epoch, range_agg(int8range(seq, seq + 1)) AS held
+    FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS new (gateway, epoch, seq) GROUP BY gateway, epoch) AS added
+WHERE progress.gateway = added.gateway AND progress.epoch = added.epoch
+"""
+_ACKNOWLEDGEMENTS = """
+SELECT gateway, epoch, upper(held) - 1 AS through, ARRAY(
+    SELECT ARRAY[lower(hole), upper(hole) - 1] FROM unnest(int8multirange(int8range(1, upper(held))) - held) AS hole
+    ORDER BY hole) AS missing
+FROM progress JOIN unnest($1::text[], $2::bigint[]) AS asked (gateway, epoch) USING (gateway, epoch)
+WHERE NOT isempty(held)
+"""
+_CATALOGUE = """
+INSERT INTO tag (gateway, device, protocol, id, name, kind, unit, ucum, path, classification)
+SELECT $1, $2, $3, *
+FROM unnest($4::bigint[], $5::text[], $6::smallint[], $7::text[], $8::text[], $9::text[], $10::text[])
+ON CONFLICT (gateway, id) DO UPDATE SET ucum = excluded.ucum, path = excluded.path,
+    classification = excluded.classification, protocol = excluded.protocol
+"""
+
+
+class PostgresStore:
+    """A `Store` in a database. `shared`: several processes of this kind write into it at the same time."""
+
+    def __init__(self, dsn: str, *, shared: bool = False) -> None:
+        self._dsn = dsn
+        self._shared = shared
+        self._db: asyncpg.Connection[Any] | None = None
+        self._tags: dict[str, Tags] = {}
+        self.counters = StoreCounters()
+
+    async def open(self) -> None:
+        """Connect, making the tables where there are none; see `connect` for what it raises."""
+        if self._db is None or self._db.is_closed():
+            self._db = await connect(self._dsn, shared=self._shared)
+
+    async def close(self) -> None:
+        """Disconnect."""
+        if self._db is not None:
+            self._db.terminate()  # a polite end could wait for a dead server
+
+    async def announcements(self, gateway: str) -> list[tuple[str, bytes]]:
+        """Return the stored key announcements of a gateway, oldest first, as (topic, payload)."""
+        rows = await self._safely(
+            lambda db: db.fetch(
+                "SELECT topic, payload FROM announcement WHERE topic = $1 ORDER BY id", f"v1/{gateway}/key"
+            )
+        )
+        return [(topic, payload) for topic, payload in rows]
+
+    async def acknowledgements(self, epochs: Iterable[tuple[str, int]]) -> list[tuple[str, dict[str, Any]]]:
+        """Return the acknowledgement of each (gateway, epoch) of which something is stored."""
+        gateways, numbers = _columns(sorted(epochs), 2)
+        rows = await self._safely(lambda db: db.fetch(_ACKNOWLEDGEMENTS, gateways, numbers))
+        return [
+            (gateway, {"epoch": epoch, "committed_through": through, "missing": missing})
+            for gateway, epoch, through, missing in rows
+        ]
+
+    async def commit(self, arrived: Sequence[Arrived], now: int, refused: Sequence[Refused] = ()) -> Outcome:
+        """Store messages in one transaction; see `Store.commit`.
+
+        What PostgreSQL itself refuses, which cannot be foreseen, is found by storing each message alone, and put aside.
+        """
+        try:
+            return await self._commit(arrived, now, refused)
+        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
+            if len(arrived) == 1:
+                (each,) = arrived
+                return await self._commit([], now, [*refused, Refused(each.topic, each.payload, str(error))])
+        whole = await self._commit([], now, refused)
+        for place, each in enumerate(arrived):
+            outcome = await self.commit([each], now)
+            whole.acknowledgements += outcome.acknowledgements
+            whole.unresolved += [place for _ in outcome.unresolved]
+        return whole
+
+    async def _commit(self, arrived: Sequence[Arrived], now: int, refused: Sequence[Refused]) -> Outcome:
+        for attempt in range(RETRIES_MAX):
+            transaction = _Transaction(self._tags, now)
+            try:
+                await self._safely(lambda db, new=transaction: new.run(db, arrived, refused))  # type: ignore[misc]
+                break
+            except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
+                if attempt == RETRIES_MAX - 1:
+                    raise
+            finally:
+                if len(self._tags) > GATEWAYS_MAX:
+                    self._tags.clear()
+        self.counters.messages += transaction.counters.messages
+        self.counters.duplicates += transaction.counters.duplicates
+        self.counters.rows += transaction.counters.rows
+        self.counters.quarantined += transaction.counters.quarantined
+        self.counters.unresolved += transaction.counters.unresolved
+        acknowledgements = await self.acknowledgements(transaction.touched) if transaction.touched else []
+        return Outcome(acknowledgements, transaction.unresolved)
+
+    async def _safely(self, work: Callable[["asyncpg.Connection[Any]"], Any]) -> Any:
+        """Run something on the connection. Raises Disconnected when it is, or gets, lost."""
+        if self._db is None or self._db.is_closed():
+            raise Disconnected(say("the connection to PostgreSQL was lost"))
+        try:
+            return await work(self._db)
+        except (
+            *(OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError),
+            *(
+                asyncpg.OperatorInterventionError,
+                asyncpg.InsufficientResourcesError,
+                asyncpg.ReadOnlySQLTransactionError,
+            ),
+        ) as error:
+            self._db.terminate()
+            self._tags.clear()
+            raise Disconnected(
+                say("PostgreSQL failed: {error}", error=error or type(error).__name__),
+                say("nothing is lost: what is not committed comes again"),
+            ) from error
+        except BaseException:
+            self._tags.clear()  # it may know what was rolled back
+            raise
+
+
+class _Transaction:
+    """One group of messages on its way into the database."""
+
+    def __init__(self, tags: dict[str, Tags], now: int) -> None:
+        self._tags = tags
+        self._now = now
+        self._aside: list[Refused] = []
+        self._batches: dict[tuple[str, int, int], tuple[pb.Batch, Readings, Arrived]] = {}
+        self.unresolved: list[int] = []
+        self.touched: set[tuple[str, int]] = set()
+        self.counters = StoreCounters()
+
+    async def run(self, db: "asyncpg.Connection[Any]", arrived: Sequence[Arrived], refused: Sequence[Refused]) -> None:
+        async with db.transaction():
+            self._aside = [*refused]
+            for each in arrived:
+                if kind_of(each.topic) == "key":
+                    await self._keep_announcement(db, each)
+                elif kind_of(each.topic) == "catalog":
+                    await self._learn(db, each)
+            for place, each in enumerate(arrived):
+                if kind_of(each.topic) not in ("key", "catalog"):
+                    await self._read(db, place, each)
+            if self._batches:
+                await self._insert(db)
+            if self._aside:
+                await self._quarantine(db)
+
+    async def _keep_announcement(self, db: "asyncpg.Connection[Any]", each: Arrived) -> None:
+        await db.execute(
+            "INSERT INTO announcement (topic, payload, received) VALUES ($1, $2, $3)",
+            *(each.topic, each.payload, self._now),
+        )
+        await db.execute(
+            "DELETE FROM announcement WHERE topic = $1 AND id <="
+            " (SELECT id FROM announcement WHERE topic = $1 ORDER BY id DESC LIMIT 1 OFFSET $2)",
+            *(each.topic, ANNOUNCEMENTS_MAX),
+        )
+
+    async def _learn(self, db: "asyncpg.Connection[Any]", each: Arrived) -> None:
+        try:
+            told = verify_catalogue(each.topic, each.payload)
+        except BadMessage as error:
+            self._aside.append(Refused(each.topic, each.payload, str(error)))
+            return
+        tags = [
+            (
+                tag.id,
+                _clean(tag.name),
+                tag.kind,
+                _clean(tag.unit),
+                tag.ucum,
+                _clean(tag.path),
+                _clean(tag.classification),
+            )
+            for tag in sorted(told.tags, key=lambda tag: tag.id)
+        ]
+        known = await db.fetch(
+            "SELECT id, name, kind, unit, ucum, path, classification FROM tag WHERE gateway = $1 AND device = $2"
+            " AND protocol = $3",
+            *(told.gateway, told.device, told.protocol),
+        )
+        if not {tuple(row) for row in known}.issuperset(tags):
+            await db.execute(_CATALOGUE, told.gateway, told.device, told.protocol, *_columns(tags, 7))
+        await self._load(db, told.gateway)
+
+    async def _load(self, db: "asyncpg.Connection[Any]", gateway: str) -> Tags:
+        tags = self._tags.setdefault(gateway, Tags())
+        for tag, key, kind in await db.fetch("SELECT id, key, kind FROM tag WHERE gateway = $1", gateway):
+            tags.learn(tag, key, kind)
+        return tags
+
+    async def _read(self, db: "asyncpg.Connection[Any]", place: int, each: Arrived) -> None:
+        try:
+            message = verify(each.topic, each.payload)
+            tags = self._tags.get(message.gateway) or await self._load(db, message.gateway)
+            readings = read(message, tags)
+            if readings is None:  # another writer may have stored the catalogue
+                readings = read(message, await self._load(db, message.gateway))
+        except BadMessage as error:
+            self._aside.append(Refused(each.topic, each.payload, str(error)))
+            return
+        if readings is None:
+            self.counters.unresolved += 1
+            self.unresolved.append(place)
+            return
+        self.touched.add((message.gateway, message.epoch))
+        key = (message.gateway, message.epoch, message.seq)
+        self.counters.duplicates += key in self._batches
+        self._batches[key] = (message, readings, each)
+
+    async def _insert(self, db: "asyncpg.Connection[Any]") -> None:
+        gateways, epochs = _columns(sorted(self.touched), 2)
+        await db.execute(_LOCK_PROGRESS, gateways, epochs)
+        await db.execute(
+            "SELECT FROM progress JOIN unnest($1::text[], $2::bigint[]) AS asked (gateway, epoch)"
+            " USING (gateway, epoch) ORDER BY gateway, epoch FOR UPDATE OF progress",
+            *(gateways, epochs),
+        )
+        facts = [
+            (
+                *(*key, len(readings) + len(message.waveforms), len(each.payload), self._now),
+                *(message.historical, each.sealed),
+            )
+            for key, (message, readings, each) in sorted(self._batches.items(), key=lambda item: item[0])
+        ]
+        added = await db.fetch(_ADD_MESSAGES, *_columns(facts, 8))
+        self.counters.duplicates += len(self._batches) - len(added)
+        if not added:
+            return
+        new = [(row["id"], *self._batches[row["gateway"], row["epoch"], row["seq"]][:2]) for row in added]
+        self.counters.messages += len(new)
+        self.counters.rows += sum(len(readings) + len(message.waveforms) for _, message, readings in new)
+        await self._copy(db, [(key, readings) for key, _, readings in new])
+        for key, message, _ in new:
+            await self._insert_singles(db, key, message)
+        await db.execute(_ADD_PROGRESS, *_columns([(row["gateway"], row["epoch"], row["seq"]) for row in added], 3))
+
+    async def _copy(self, db: "asyncpg.Connection[Any]", new: Sequence[tuple[int, Readings]]) -> None:
+        binary, repeats = rows_of(new)
+        if binary is None:
+            return
+        await db.copy_to_table("staging", source=binary, format="binary")
+        await db.execute(_ADD_SAMPLES)
+        if repeats:
+            await db.executemany("UPDATE message SET replaced = replaced + $2 WHERE id = $1", sorted(repeats.items()))
+
+    async def _insert_singles(self, db: "asyncpg.Connection[Any]", key: int, message: pb.Batch) -> None:
+        gateway, tags = message.gateway, self._tags[message.gateway]
+        if message.waveforms:
+            await db.executemany(
+                "INSERT INTO waveform VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (tag, ts) DO UPDATE"
+                " SET message = excluded.message, int16_samples = excluded.int16_samples,"
+                " float32_samples = excluded.float32_samples, quality = excluded.quality",
+                [
+                    (tags.key(wave.tag), wave.ts, wave.rate_hz, wave.full_scale, wave.quality,
+                     wave.int16_samples or None, wave.float32_samples or None, key)
+                    for wave in message.waveforms
+                ],
+            )  # fmt: skip
+        if message.events:
+            await db.executemany(
+                "INSERT INTO event VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+                [
+                    (
+                        gateway,
+                        e.ts,
+                        _clean(e.source),
+                        _clean(e.kind),
+                        e.severity,
+                        _clean(e.message),
+                        _clean(e.facts_json),
+                        key,
+                    )
+                    for e in message.events
+                ],
+            )
+        if message.gaps:
+            await db.executemany(
+                "INSERT INTO gap VALUES ($1, $2, $3, $4, $5, $6)",
+                [(gateway, gap.rows, gap.ts_min, gap.ts_max, _clean(gap.reason), key) for gap in message.gaps],
+            )
+
+    async def _quarantine(self, db: "asyncpg.Connection[Any]") -> None:
+        self.counters.quarantined += len(self._aside)
+        await db.executemany(
+            "INSERT INTO quarantine (received, topic, reason, payload) VALUES ($1, $2, $3, $4)",
+            [(self._now, _clean(each.topic), _clean(each.reason), each.payload) for each in self._aside],
+        )
+        await db.execute("DELETE FROM quarantine WHERE id <= (SELECT max(id) FROM quarantine) - $1", QUARANTINE_MAX)
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], count: int) -> list[list[Any]]:
+    """Turn rows into `count` columns."""
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(count)]
+
+
+def _clean(text: str) -> str:
+    """PostgreSQL's text has no NUL; show it as its symbol."""
+    return text.replace("\0", "\N{SYMBOL FOR NULL}")
