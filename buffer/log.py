@@ -9,8 +9,11 @@ from pathlib import Path
 
 import aiosqlite
 
-from buffer import retention
+from buffer.classes import ClassMap
+from buffer.log_time import LogTime
 from buffer.outbox import ParcelOutbox
+from buffer.retention import Retention
+from buffer.room import Limits, file_bytes
 from buffer.schema import EVENT_KIND, hold, number, open_reader, open_writer
 from buffer.writer import Entry, Writer, rows_of
 from edge.core.batch import Record
@@ -27,12 +30,13 @@ EPOCH_BITS = 53  # what a JSON number holds exactly in every language
 
 @dataclass(frozen=True, slots=True)
 class LogStatistics:
-    """A snapshot. Totals count since the log was opened; `rows_dropped_total` includes the gaps still on file."""
+    """A snapshot. Totals count since the log was opened; rows dropped and thinned include the gaps still on file."""
 
     rows_put_total: int
     rows_durable_total: int
     rows_waiting: int
     rows_dropped_total: int
+    rows_thinned_total: int
     segments_corrupt_total: int
     payload_bytes_total: int
     transactions_total: int
@@ -45,20 +49,24 @@ class LogStatistics:
 
 
 class Log:
-    """An open log. One process, one event loop. Get it from `open_log`."""
+    """An open log. One process, one event loop. Get it from `open_log`.
+
+    classes    which tag is of which data class
+    retention  keeps the limits; its `on_dropped` tells what they take, inside the transaction that takes it
+    """
+
+    retention: Retention
 
     def __init__(
-        self, path: Path, writer: Writer, reader: aiosqlite.Connection, catalogue: Catalogue, clock: Clock
+        self, path: Path, writer: Writer, reader: aiosqlite.Connection, catalogue: Catalogue, classes: ClassMap
     ) -> None:
         self.catalogue = catalogue
+        self.classes = classes
         self._path = path
         self._writer = writer
         self._reader = reader
-        self._clock = clock
         self._outboxes: dict[str, ParcelOutbox] = {}
-        self._limits = retention.Limits(keep_s=0, bytes_max=0)
         self._corrupt: set[int] = set()
-        self._dropped = 0
         self._rows_put = 0
 
     async def put(self, record: Record) -> None:
@@ -134,9 +142,7 @@ class Log:
 
     async def prune(self) -> None:
         """Delete what every consumer has committed and is too old, and keep the byte limit; see `FORMAT.md`."""
-        self._dropped += await retention.enforce(
-            self._writer, self._limits, list(self._outboxes.values()), self._clock.now()
-        )
+        await self._writer.alone(self.retention.prune)
 
     def statistics(self) -> LogStatistics:
         """Return a snapshot."""
@@ -145,22 +151,18 @@ class Log:
             rows_put_total=self._rows_put,
             rows_durable_total=counters.rows_durable,
             rows_waiting=channel.rows,
-            rows_dropped_total=self._dropped,
+            rows_dropped_total=self.retention.rows_dropped,
+            rows_thinned_total=self.retention.rows_thinned,
             segments_corrupt_total=len(self._corrupt),
             payload_bytes_total=counters.payload_bytes,
             transactions_total=counters.transactions,
             commit_ms_last=counters.commit_ms,
-            disk_bytes=disk_bytes(self._path),
-            disk_bytes_max=int(self._limits.bytes_max),
+            disk_bytes=file_bytes(self._path),
+            disk_bytes_max=int(self.retention.limits.bytes_max),
             position=self._writer.position,
             writable=counters.writable,
             last_error=counters.last_error,
         )
-
-
-def disk_bytes(path: Path) -> int:
-    """Return the size of the database with its write-ahead log."""
-    return sum(file.stat().st_size for file in (path, path.with_name(path.name + "-wal")) if file.exists())
 
 
 @asynccontextmanager
@@ -174,6 +176,8 @@ async def open_log(
     rows_waiting_max: int = 200_000,
     keep_s: float = 7 * 86400,
     bytes_max: float = 4e9,
+    free_min: float = 0.0,
+    first_tag_id: int = 1,
 ) -> AsyncIterator[Log]:
     """Open the log, creating it where there is none. Leaving the block makes everything put durable.
 
@@ -185,7 +189,9 @@ async def open_log(
         commit_rows: … or until so many rows are together.
         rows_waiting_max: rows in memory above which `put` waits.
         keep_s: how long committed data stays for queries and replays.
-        bytes_max: the database is kept below this.
+        bytes_max: the database is kept below this; protected classes may take a tenth more.
+        free_min: the database does not grow while less than this is free on the disk; protected classes leave half.
+        first_tag_id: the least id that a new tag gets.
 
     Raises:
         LogError: the file cannot be used, or another process has it.
@@ -193,7 +199,9 @@ async def open_log(
     async with AsyncExitStack() as closing:
         closing.enter_context(hold(path))
         db = await closing.enter_async_context(open_writer(path))
-        catalogue = await _load_catalogue(db)
+        catalogue = await _load_catalogue(db, first_tag_id)
+        classes = ClassMap(catalogue)
+        time = LogTime(clock, await number(db, "SELECT max(stored) FROM segment"))
         position = max(
             await number(db, "SELECT max(position) FROM segment"),
             await number(db, "SELECT max(last) FROM parcel"),
@@ -204,14 +212,16 @@ async def open_log(
         only = consumers if isinstance(consumers, Mapping) else dict.fromkeys(consumers, ())
         epochs = await _begin_epochs(db, clock, list(only))
         reader = await closing.enter_async_context(open_reader(path))
-        writer = Writer(db, catalogue, clock, position, commit_interval_s, commit_rows, rows_waiting_max)
-        log = Log(path, writer, reader, catalogue, clock)
-        log._limits = retention.Limits(keep_s, bytes_max)
-        log._dropped = await number(db, "SELECT sum(rows) FROM gap")
+        writer = Writer(db, catalogue, classes, clock, time, position, commit_interval_s, commit_rows, rows_waiting_max)
+        log = Log(path, writer, reader, catalogue, classes)
         for name, patterns in only.items():
-            outbox = await ParcelOutbox.load(name, epochs[name], db, writer, reader, log, clock, patterns)
+            outbox = await ParcelOutbox.load(name, epochs[name], db, writer, reader, log, time, patterns)
             writer.on_stored.append(outbox.stored)
             log._outboxes[name] = outbox
+        log.retention = Retention(path, Limits(keep_s, bytes_max, free_min), time, list(log._outboxes.values()))
+        log.retention.rows_dropped = await number(db, "SELECT sum(rows) FROM gap WHERE reason <> 'thinned'")
+        log.retention.rows_thinned = await number(db, "SELECT sum(rows) FROM gap WHERE reason = 'thinned'")
+        writer.before_storing = log.retention.before_storing
         writing = asyncio.create_task(writer.run(), name="log writer")
         pruning = asyncio.create_task(_prune_now_and_then(log, clock), name="log retention")
         try:
@@ -230,10 +240,11 @@ async def _prune_now_and_then(log: Log, clock: Clock) -> None:
         await log.prune()
 
 
-async def _load_catalogue(db: aiosqlite.Connection) -> Catalogue:
+async def _load_catalogue(db: aiosqlite.Connection, first_id: int) -> Catalogue:
     async with db.execute("SELECT id, device, name, kind, unit FROM tag") as cursor:
         return Catalogue(
-            [Tag(tag_id, device, name, ValueKind(kind), unit) async for tag_id, device, name, kind, unit in cursor]
+            [Tag(tag_id, device, name, ValueKind(kind), unit) async for tag_id, device, name, kind, unit in cursor],
+            first_id,
         )
 
 

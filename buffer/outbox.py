@@ -6,18 +6,20 @@ ranges of data that `cut` has passed over because they had grown old: the backlo
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Protocol
 
 import aiosqlite
 
+from buffer.gaps import read_gap
+from buffer.log_time import LogTime
 from buffer.schema import EVENT_KIND, number
 from buffer.selection import Selection, load_selection
-from buffer.writer import Writer, rows_of
+from buffer.writer import Then, Writer, rows_of
 from edge.core.batch import Event, Record
 from edge.core.catalogue import Catalogue, Tag
-from edge.core.clock import Clock
+from edge.core.data_class import DataClass
 from edge.core.delivery import Backlog, Gap, Parcel, Priority
 
 BACKLOG_AFTER_NS = 10 * 10**9
@@ -67,9 +69,13 @@ class _Cut:
     def lane(self) -> Priority:
         return Priority(self.priority or Priority.BACKLOG)
 
-    def holds(self, position: int) -> bool:
-        """Tell whether data at a position is in this parcel."""
-        return self.priority != Priority.EVENT and self.first <= position <= self.last
+    def holds(self, position: int, *, event: bool) -> bool:
+        """Tell whether what lies at a position is in this parcel."""
+        return self.covers(event=event) and self.first <= position <= self.last
+
+    def covers(self, *, event: bool) -> bool:
+        """Tell whether the parcel covers events, or data, between its positions."""
+        return self.priority in ((WHOLE, Priority.EVENT) if event else (WHOLE, Priority.LIVE, Priority.BACKLOG))
 
 
 @dataclass(slots=True)
@@ -82,6 +88,17 @@ class _Uncut:
     def add(self, rows: int, stored_bytes: int) -> None:
         self.rows = max(self.rows + rows, 0)
         self.stored_bytes = max(self.stored_bytes + stored_bytes, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What a limit took from one position, for those who count what waits. `record`: the rows; None where corrupt."""
+
+    position: int
+    rows: int
+    stored_bytes: int
+    event: bool
+    record: Record | None
 
 
 @dataclass(slots=True)
@@ -103,7 +120,7 @@ class ParcelOutbox:
     """Implements `edge.core.delivery.Outbox`. Used by one task; all states lie in the database."""
 
     def __init__(
-        self, name: str, epoch: int, writer: Writer, reader: aiosqlite.Connection, source: Source, clock: Clock
+        self, name: str, epoch: int, writer: Writer, reader: aiosqlite.Connection, source: Source, time: LogTime
     ) -> None:
         self.name = name
         self.epoch = epoch
@@ -113,9 +130,10 @@ class ParcelOutbox:
         self._writer = writer
         self._reader = reader
         self._source = source
-        self._clock = clock
+        self._time = time
         self._cut = self._event_cut = 0
         self._ranges: list[tuple[int, int]] = []
+        self._event_gaps = False
         self._seq = 0
         self._waiting: dict[tuple[int, int], _Cut] = {}
         self._new: dict[Priority, list[_Cut]] = {priority: [] for priority in Priority}
@@ -131,16 +149,18 @@ class ParcelOutbox:
         writer: Writer,
         reader: aiosqlite.Connection,
         source: Source,
-        clock: Clock,
+        time: LogTime,
         only: Sequence[str] = (),
     ) -> "ParcelOutbox":
         """Take up where the last run stopped: what is not committed is new again, in order."""
-        outbox = cls(name, epoch, writer, reader, source, clock)
+        outbox = cls(name, epoch, writer, reader, source, time)
         outbox.selection = await load_selection(db, name, only, writer.position, source.catalogue)
         for row in await db.execute_fetchall("SELECT cut, event_cut FROM consumer WHERE name = ?", (name,)):
             outbox._cut, outbox._event_cut = row
         ranges = await db.execute_fetchall("SELECT first, last FROM backlog WHERE consumer = ? ORDER BY first", (name,))
         outbox._ranges = [(int(row[0]), int(row[1])) for row in ranges]
+        gaps = "SELECT count(*) FROM gap WHERE class = ? AND last > ?"
+        outbox._event_gaps = bool(await number(db, gaps, (DataClass.EVENT, outbox._event_cut)))
         counted = (
             "SELECT ifnull(sum(rows), 0), ifnull(sum(bytes), 0) FROM segment WHERE position BETWEEN ? AND ? AND kind"
         )
@@ -172,7 +192,7 @@ class ParcelOutbox:
             return True
         match priority:
             case Priority.EVENT:
-                return self._uncut[priority].rows > 0
+                return self._uncut[priority].rows > 0 or self._event_gaps
             case Priority.LIVE:
                 return self._writer.position > self._cut
             case _:
@@ -218,22 +238,33 @@ class ParcelOutbox:
             case Priority.LIVE:
                 first, limit = self._cut + 1, self._writer.position
                 if await self._is_old(first, limit):
-                    rows, stored_bytes = await self._writer.do(lambda db: self._set_aside(db, first, limit))
-                    if not self.selection.is_whole:  # the segments hold rows for others too
-                        live = self._uncut[Priority.LIVE]
-                        rows, stored_bytes = min(rows, live.rows), min(stored_bytes, live.stored_bytes)
-                    self._ranges.append((first, limit))
-                    self._cut = limit
-                    self._uncut[Priority.LIVE].add(-rows, -stored_bytes)
-                    self._uncut[Priority.BACKLOG].add(rows, stored_bytes)
+                    await self._writer.do(
+                        lambda db: self._set_aside(db, first, limit),
+                        lambda counted: self._was_set_aside(first, limit, *counted),
+                    )
                     return
             case _:
                 first, limit = self._ranges[0]
         picked = None if self.selection.is_whole else await self._pick(priority, first, limit, rows_max)
-        taken: _Taken = await self._writer.do(lambda db: self._cut_one(db, priority, first, limit, rows_max, picked))
+        await self._writer.do(
+            lambda db: self._cut_one(db, priority, first, limit, rows_max, picked),
+            lambda taken: self._was_cut(priority, first, limit, taken),
+        )
+
+    def _was_set_aside(self, first: int, last: int, rows: int, stored_bytes: int) -> None:
+        if not self.selection.is_whole:  # the segments hold rows for others too
+            live = self._uncut[Priority.LIVE]
+            rows, stored_bytes = min(rows, live.rows), min(stored_bytes, live.stored_bytes)
+        self._ranges.append((first, last))
+        self._cut = last
+        self._uncut[Priority.LIVE].add(-rows, -stored_bytes)
+        self._uncut[Priority.BACKLOG].add(rows, stored_bytes)
+
+    def _was_cut(self, priority: Priority, first: int, limit: int, taken: _Taken) -> None:
         match priority:
             case Priority.EVENT:
                 self._event_cut = taken.last
+                self._event_gaps = self._event_gaps and not taken.exhausted
             case Priority.LIVE:
                 self._cut = taken.last
             case _:
@@ -253,7 +284,7 @@ class ParcelOutbox:
             (first, limit),
         ) as cursor:
             row = await cursor.fetchone()
-        return row is not None and row[0] < self._clock.now() - BACKLOG_AFTER_NS
+        return row is not None and row[0] < self._time.now() - BACKLOG_AFTER_NS
 
     async def _set_aside(self, db: aiosqlite.Connection, first: int, last: int) -> tuple[int, int]:
         """Make the data from `first` to `last` backlog; return its rows and bytes."""
@@ -323,8 +354,9 @@ class ParcelOutbox:
     ) -> _Taken:
         """Make a parcel of what fits from `first` on, or was `picked`, and move this priority's place behind it."""
         taken = picked or await self._scan(db, priority, first, limit, rows_max)
-        gaps = "SELECT count(*) FROM gap WHERE last BETWEEN ? AND ?"
-        told = priority is not Priority.EVENT and await number(db, gaps, (first, taken.last))
+        sign = "=" if priority is Priority.EVENT else "<>"
+        gaps = f"SELECT count(*) FROM gap WHERE last BETWEEN ? AND ? AND class {sign} {DataClass.EVENT:d}"
+        told = await number(db, gaps, (first, taken.last))
         taken.parcel = bool(taken.rows or told)
         if taken.parcel:
             await db.execute(
@@ -355,22 +387,33 @@ class ParcelOutbox:
                     records.append(wanted)
             else:
                 gaps.append(await self._corrupt(position))
-        if data:
-            async with self._reader.execute(
-                "SELECT rows, ts_min, ts_max, reason FROM gap WHERE last BETWEEN ? AND ? ORDER BY first",
-                (cut.first, cut.last),
-            ) as cursor:
-                gaps += [Gap(*row) async for row in cursor]
+        async with self._reader.execute(
+            "SELECT last, rows, ts_min, ts_max, reason, class, tags FROM gap WHERE last BETWEEN ? AND ?"
+            " ORDER BY first, id",
+            (cut.first, cut.last),
+        ) as cursor:
+            stored = [(int(row[0]), read_gap(*row[1:])) async for row in cursor]
+        for last, gap in stored:
+            if cut.covers(event=gap.data_class == DataClass.EVENT.word) and (told := self._wanted(last, gap)):
+                gaps.append(told)
         historical = cut.lane is Priority.BACKLOG
         return Parcel(cut.epoch, cut.seq, tuple(records), tuple(gaps), historical, cut.lane)
 
     async def _corrupt(self, position: int) -> Gap:
         async with self._reader.execute(
-            "SELECT rows, ts_min, ts_max FROM segment WHERE position = ?", (position,)
+            "SELECT rows, ts_min, ts_max, class FROM segment WHERE position = ?", (position,)
         ) as cursor:
             row = await cursor.fetchone()
-        rows, ts_min, ts_max = row or (0, 0, 0)
-        return Gap(rows, ts_min, ts_max, "corrupt segment")
+        rows, ts_min, ts_max, data_class = row or (0, 0, 0, 0)
+        return read_gap(rows, ts_min, ts_max, "corrupt segment", data_class, b"")
+
+    def _wanted(self, position: int, gap: Gap) -> Gap | None:
+        """Return what a gap at a position means to this consumer; None for nothing."""
+        if self.selection.is_whole or not gap.tags:
+            return gap
+        patterns = self.selection.at(position)
+        tags = tuple((tag, rows) for tag, rows in gap.tags if patterns.picks(self.catalogue[tag]))
+        return replace(gap, rows=sum(rows for _, rows in tags), tags=tags) if tags else None
 
     async def sent(self, epoch: int, seqs: Sequence[int]) -> None:
         """Record that the broker took these parcels."""
@@ -405,19 +448,22 @@ class ParcelOutbox:
         """Record delivery of exactly these parcels and return how many were still open."""
         done = [seq for seq in seqs if (epoch, seq) in self._waiting]
         if done:
-            await self._set(State.COMMITTED, epoch, done)
-        for seq in done:
-            parcel = self._waiting.pop((epoch, seq))
-            if parcel in self._new[parcel.lane]:
-                self._new[parcel.lane].remove(parcel)
+            await self._set(State.COMMITTED, epoch, done, lambda _: self._was_confirmed(epoch, done))
         return len(done)
 
-    async def _set(self, state: State, epoch: int, seqs: Sequence[int]) -> None:
+    def _was_confirmed(self, epoch: int, seqs: Sequence[int]) -> None:
+        for seq in seqs:
+            parcel = self._waiting.pop((epoch, seq), None)
+            if parcel is not None and parcel in self._new[parcel.lane]:
+                self._new[parcel.lane].remove(parcel)
+
+    async def _set(self, state: State, epoch: int, seqs: Sequence[int], then: Then | None = None) -> None:
         changes = [(int(state), self.name, epoch, seq) for seq in seqs]
         await self._writer.do(
             lambda db: db.executemany(
                 "UPDATE parcel SET state = ? WHERE consumer = ? AND epoch = ? AND seq = ? AND state < 2", changes
-            )
+            ),
+            then,
         )
 
     def stored(self, records: Sequence[Record], bodies: Sequence[bytes]) -> None:
@@ -428,17 +474,35 @@ class ParcelOutbox:
             wanted = rows if self.selection.is_whole else self.selection.rows(END, record)
             self._uncut[lane].add(wanted, len(body) if wanted == rows else wanted * ROW_BYTES)
 
-    def forget(self, gone: Sequence[tuple[int, int]]) -> None:
-        """Take dropped data, given as (position, rows), out of the count of what waits."""
-        for position, rows in gone:
-            if position > self._cut:
-                self._uncut[Priority.LIVE].rows -= rows
-            elif any(first <= position <= last for first, last in self._ranges):
-                self._uncut[Priority.BACKLOG].rows -= rows
+    def open_ranges(self, *, event: bool, parcels: bool = True) -> list[tuple[int, int]]:
+        """Return where events, or data, lie that this consumer has not committed: (first, last), both included.
+
+        Without `parcels` only what is in no parcel yet.
+        """
+        found = [(self._event_cut + 1, END)] if event else [(self._cut + 1, END), *self._ranges]
+        return found + (self.parcel_ranges(event=event) if parcels else [])
+
+    def parcel_ranges(self, *, event: bool) -> list[tuple[int, int]]:
+        """Return the ranges of the parcels that are not committed."""
+        return [(parcel.first, parcel.last) for parcel in self._waiting.values() if parcel.covers(event=event)]
+
+    def forget(self, gone: Sequence[Forgotten]) -> None:
+        """Take what a limit has dropped out of the count of what waits."""
+        for each in gone:
+            position, rows, stored_bytes = each.position, each.rows, each.stored_bytes
+            if not self.selection.is_whole and each.record is not None:
+                rows = self.selection.rows(position, each.record)
+                stored_bytes = stored_bytes if rows == each.rows else rows * ROW_BYTES
+            if position > (self._event_cut if each.event else self._cut):
+                self._uncut[Priority.EVENT if each.event else Priority.LIVE].add(-rows, -stored_bytes)
+                self._event_gaps = self._event_gaps or each.event
+            elif not each.event and any(first <= position <= last for first, last in self._ranges):
+                self._uncut[Priority.BACKLOG].add(-rows, -stored_bytes)
             else:
                 for parcel in self._waiting.values():
-                    if parcel.holds(position):
+                    if parcel.holds(position, event=each.event):
                         parcel.rows -= rows
+                        parcel.stored_bytes -= stored_bytes
 
     def backlog(self) -> Backlog:
         """Return a snapshot of what is not committed."""
@@ -451,14 +515,3 @@ class ParcelOutbox:
             historical_rows=self._uncut[Priority.BACKLOG].rows
             + sum(parcel.rows for parcel in waiting if parcel.lane is Priority.BACKLOG),
         )
-
-    async def confirmed_through(self) -> int:
-        """Return the last position up to which everything is committed."""
-        first_event = await number(
-            self._reader,
-            f"SELECT min(position) FROM segment WHERE kind = {EVENT_KIND} AND position > ?",
-            (self._event_cut,),
-        )
-        places = [self._cut + 1, *(first for first, _ in self._ranges)]
-        places += [parcel.first for parcel in self._waiting.values()]
-        return min([*places, first_event] if first_event else places) - 1

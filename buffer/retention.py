@@ -1,133 +1,409 @@
-"""What may be forgotten, and what must be when the disk's share is used up."""
+"""What may be forgotten, and what must be when the disk's share is used up; the order stands in `FORMAT.md`.
 
+Everything here runs in the writer's task between two of its groups, so that memory and file say the same.
+"""
+
+import asyncio
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from bisect import bisect_right
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import aiosqlite
+import numpy as np
+import numpy.typing as npt
 
-from buffer.outbox import ParcelOutbox
-from buffer.schema import EVENT_KIND, number
-from buffer.writer import Writer
+from buffer import gaps
+from buffer.log_time import LogTime
+from buffer.outbox import END, Forgotten, ParcelOutbox
+from buffer.room import Limits, Room, measure, needed
+from buffer.schema import EVENT_KIND, WAVEFORM_KIND, number
+from buffer.thin import kept_rows
+from buffer.writer import in_segments
+from edge.core.batch import Batch, Event, Record
+from edge.core.codec import decode, encode
+from edge.core.data_class import DataClass
+from edge.core.errors import CorruptSegment
 from edge.core.language import say
 
 CHUNK_SEGMENTS = 500
+THIN_SEGMENTS = 2000
+THIN_ROWS = 100_000
+THIN_AFTER_NS = 600 * 10**9
+BUDGET_BYTES_MAX = 4 << 20
+SLACK = 0.01
+SAY_EVERY_S = 60.0
+
+FULL, THINNED = "log full", "thinned"
 
 log = logging.getLogger("yulink.log")
 
+Ranges = list[tuple[int, int]]
+
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """How long committed data is kept, in seconds, and how large the database may be, in bytes."""
+class Dropped:
+    """Rows that nobody will get any more: tag int32[n] and ts int64[n] of each; empty columns for events."""
 
-    keep_s: float
-    bytes_max: float
+    reason: str
+    data_class: DataClass
+    tag: npt.NDArray[np.int32]
+    ts: npt.NDArray[np.int64]
 
 
-async def enforce(writer: Writer, limits: Limits, outboxes: Sequence[ParcelOutbox], now: int) -> int:
-    """Delete chunk by chunk what the limits ask for and return the number of undelivered rows that were dropped.
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    position: int
+    kind: int
+    rows: int
+    stored_bytes: int
+    ts_min: int
+    ts_max: int
+    stored: int
+    data_class: int
 
-    Order: committed and older than `keep_s`; when too large, the oldest committed; then the oldest uncommitted but for
-    events, each run of which leaves a gap.
-    """
-    stored_before = now - round(limits.keep_s * 1e9)
-    while await writer.do(
-        partial(_delete_committed, through=await confirmed(writer, outboxes), stored_before=stored_before)
-    ):
-        pass
-    dropped = 0
-    while (excess := await writer.do(_used_bytes) - limits.bytes_max) > 0:
-        through = await confirmed(writer, outboxes)
-        if await writer.do(partial(_delete_committed, through=through, bytes_max=excess)):
-            continue
-        drop = partial(_drop_uncommitted, after=through, bytes_max=excess)
-        gone: list[tuple[int, int]] = await writer.do(drop)
-        if not gone:
-            log.error(say("the log is above its limit and holds nothing that may be dropped"))
-            break
-        for outbox in outboxes:
-            outbox.forget(gone)
-        dropped += sum(rows for _, rows in gone)
-    if dropped:
-        log.error(
-            say(
-                "the log reached its limit of {megabytes:.0f} MB: {rows} undelivered rows were dropped",
-                megabytes=limits.bytes_max / 1e6,
-                rows=dropped,
+
+@dataclass(slots=True)
+class _Freed:
+    """What one transaction took away, to be told after its commit."""
+
+    segments: int = 0
+    dropped: int = 0
+    thinned: int = 0
+    forgotten: list[Forgotten] = field(default_factory=list)
+    done_through: dict[object, int] = field(default_factory=dict)
+
+
+class Retention:
+    """Keeps the log within its limits. Used by the writer's task only."""
+
+    def __init__(
+        self,
+        path: Path,
+        limits: Limits,
+        time: LogTime,
+        outboxes: Sequence[ParcelOutbox],
+        read: Callable[[int, bytes], Record] = lambda position, body: decode(body),
+        write: Callable[[int, Record], bytes] = lambda position, record: encode(record),
+    ) -> None:
+        self.limits = limits
+        self.on_dropped: list[Callable[[aiosqlite.Connection, Dropped], Awaitable[None]]] = []
+        """Called inside the transaction that drops rows, so that an account of them is durable with it."""
+        self.rows_dropped = 0
+        self.rows_thinned = 0
+        self.room = Room(0, 0, 0)
+        self._path = path
+        self._time = time
+        self._outboxes = outboxes
+        self._read = read
+        self._write = write
+        self._budget = 0
+        self._done_through: dict[object, int] = {}
+        """Class, or `THINNED` → the position up to which nothing of it is left: later looks begin behind it."""
+        self._said_full = -SAY_EVERY_S
+        self._untold = 0
+
+    async def before_storing(self, db: aiosqlite.Connection, payload_bytes: int, segments: int) -> None:
+        """Make room for what is about to be stored."""
+        need = needed(payload_bytes, segments)
+        if need <= self._budget:
+            self._budget -= need
+            return
+        await self.make_room(db, need)
+
+    async def make_room(self, db: aiosqlite.Connection, need: int = 0) -> None:
+        """Take away what must go until `need` bytes more are within the limits, or nothing is left to take."""
+        self.room = await measure(db, self._path)
+        while self._over(self.room, need) > 0:
+            freed = await self._transaction(db, need)
+            self._tell(freed)
+            if not freed.segments:
+                break
+            self.room = await measure(db, self._path)
+        left = self.room.allowed(self.limits, protected=False) - self.room.used - need
+        self._budget = round(min(max(left, 0), BUDGET_BYTES_MAX))
+
+    def _over(self, room: Room, need: int) -> float:
+        return room.used + need - room.allowed(self.limits, protected=False)
+
+    async def _transaction(self, db: aiosqlite.Connection, need: int) -> _Freed:
+        """Take the least dear thing there is, about a hundredth of the limit of it."""
+        freed = _Freed()
+        await db.execute("BEGIN IMMEDIATE")
+        want = self._over(self.room, need) + min(SLACK * self.limits.bytes_max, BUDGET_BYTES_MAX)
+        await self._delete_delivered(db, want, freed)
+        if not freed.segments:
+            await self._thin(db, freed)
+        for data_class in (DataClass.DIAGNOSTICS, DataClass.TELEMETRY, DataClass.PRODUCTION):
+            if not freed.segments:
+                await self._drop(db, data_class, want, freed)
+        beyond = self.room.used + need - self.room.allowed(self.limits, protected=True)
+        for data_class in (DataClass.ENERGY, DataClass.AUDIT, DataClass.ALARM, DataClass.EVENT):
+            if not freed.segments and beyond > 0:
+                await self._drop(db, data_class, beyond, freed)
+        await db.execute("COMMIT")
+        return freed
+
+    def _tell(self, freed: _Freed) -> None:
+        for outbox in self._outboxes:
+            outbox.forget(freed.forgotten)
+        self._done_through |= freed.done_through
+        self.rows_dropped += freed.dropped
+        self.rows_thinned += freed.thinned
+        self._untold += freed.dropped + freed.thinned
+        now = self._time.now() / 1e9
+        if self._untold and now - self._said_full >= SAY_EVERY_S:
+            log.error(
+                say(
+                    "the log is at its limit ({megabytes:.0f} MB): {rows} undelivered rows were thinned out or dropped",
+                    megabytes=self.room.used / 1e6,
+                    rows=self._untold,
+                )
             )
-        )
-    await writer.do(partial(_tidy, through=await confirmed(writer, outboxes)))
-    return dropped
+            self._said_full, self._untold = now, 0
+
+    async def _delete_delivered(
+        self, db: aiosqlite.Connection, want: float, freed: _Freed, stored_before: int = END
+    ) -> None:
+        """Delete the oldest segments that every consumer has committed, about `want` bytes of them."""
+        for event in (False, True):
+            for first, last in _between(self._open(event=event)):
+                found = await _list(
+                    db,
+                    f"kind {'=' if event else '<>'} {EVENT_KIND} AND stored < {stored_before}",
+                    first,
+                    last,
+                    CHUNK_SEGMENTS,
+                )
+                chosen = _first_bytes(found, want)
+                await _delete(db, [each.position for each in chosen])
+                freed.segments += len(chosen)
+                want -= sum(each.stored_bytes for each in chosen)
+                if want <= 0 or freed.segments >= CHUNK_SEGMENTS:
+                    return
+
+    async def _drop(self, db: aiosqlite.Connection, data_class: DataClass, want: float, freed: _Freed) -> None:
+        """Drop the oldest undelivered segments of a class, about `want` bytes of them, each run with its gap."""
+        event = data_class is DataClass.EVENT
+        borders = self._borders(event=event)
+        chosen: list[_Segment] = []
+        for first, last in _joined(self._open(event=event)):
+            first = max(first, self._done_through.get(data_class, 0) + 1)
+            chosen += await _list(db, f"class = {data_class:d}", first, last, CHUNK_SEGMENTS - len(chosen))
+            if len(chosen) >= CHUNK_SEGMENTS:
+                break
+        if not chosen:
+            freed.done_through[data_class] = await number(db, "SELECT max(position) FROM segment")
+            return
+        chosen = _first_bytes(chosen, want)
+        found: dict[int, Record] = {}
+        for run in _runs(chosen, borders):
+            found |= (records := await self._records(db, run))
+            rows = [_columns(record) for record in records.values()]
+            tag = np.concatenate([np.empty(0, np.int32), *(tags for tags, _ in rows)])
+            ts = np.concatenate([np.empty(0, np.int64), *(times for _, times in rows)])
+            await gaps.record(db, _loss(run, FULL, sum(each.rows for each in run), tag), borders)
+            for call in self.on_dropped:
+                await call(db, Dropped(FULL, data_class, tag, ts))
+        await _delete(db, [each.position for each in chosen])
+        freed.done_through[data_class] = chosen[-1].position
+        freed.segments += len(chosen)
+        freed.dropped += sum(each.rows for each in chosen)
+        freed.forgotten += [
+            Forgotten(each.position, each.rows, each.stored_bytes, event, found.get(each.position)) for each in chosen
+        ]
+
+    async def _thin(self, db: aiosqlite.Connection, freed: _Freed) -> None:
+        """Thin the oldest undelivered readings of the classes that bear it, and put what stays into few segments."""
+        borders = self._borders(event=False)
+        old = self._time.now() - THIN_AFTER_NS
+        where = f"class <= {DataClass.TELEMETRY:d} AND kind < {WAVEFORM_KIND} AND NOT thinned AND stored < {old}"
+        for first, last in self._uncut():
+            found = await _list(db, where, max(first, self._done_through.get(THINNED, 0) + 1), last, THIN_SEGMENTS)
+            if not found:
+                continue
+            run = next(_runs(found, borders))
+            ends = np.cumsum([each.rows for each in run])
+            run = run[: max(int(np.searchsorted(ends, THIN_ROWS, "right")), 1)]
+            for key in sorted({(each.data_class, each.kind) for each in run}):
+                await self._thin_alike(
+                    db, [each for each in run if (each.data_class, each.kind) == key], borders, freed
+                )
+            freed.done_through[THINNED] = run[-1].position
+            return
+
+    async def _thin_alike(
+        self, db: aiosqlite.Connection, run: Sequence[_Segment], borders: Sequence[int], freed: _Freed
+    ) -> None:
+        """Thin segments of one class and lane; what stays goes to the last of their positions. Corrupt ones stay."""
+        records = await self._records(db, run)
+        run = [each for each in run if each.position in records]
+        batches = [record for record in records.values() if isinstance(record, Batch)]
+        if not batches:
+            return
+        whole = Batch.concat(batches)
+        kept = await asyncio.to_thread(kept_rows, whole)
+        pieces = in_segments(whole.take(kept))
+        places = run[-len(pieces) :]
+        await _delete(db, [each.position for each in run])
+        after = 0
+        for place, piece in zip(places, pieces, strict=True):
+            body = self._write(place.position, piece)
+            after += len(body)
+            await db.execute(
+                "INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1)",
+                (
+                    *(place.position, place.kind, len(piece), len(body), int(piece.ts.min()), int(piece.ts.max())),
+                    *(place.stored, place.data_class),
+                ),
+            )
+            await db.execute("INSERT INTO body VALUES (?, ?)", (place.position, body))
+        gone = whole.take(~kept)
+        if len(gone):
+            await gaps.record(db, _loss(run, THINNED, len(gone), gone.tag, gone.ts), borders)
+            for call in self.on_dropped:
+                await call(db, Dropped(THINNED, DataClass(run[0].data_class), gone.tag, gone.ts))
+        freed.segments += len(run)
+        freed.thinned += len(gone)
+        saved = sum(each.stored_bytes for each in run) - after
+        freed.forgotten.append(Forgotten(places[-1].position, len(gone), saved, event=False, record=gone))
+
+    async def _records(self, db: aiosqlite.Connection, run: Sequence[_Segment]) -> dict[int, Record]:
+        """Return the records of segments by position; a corrupt one is left out."""
+        found: dict[int, Record] = {}
+        for each in run:
+            async with db.execute("SELECT data FROM body WHERE position = ?", (each.position,)) as cursor:
+                row = await cursor.fetchone()
+            if row is not None:
+                try:
+                    found[each.position] = self._read(each.position, row[0])
+                except CorruptSegment:
+                    continue
+        return found
+
+    def _open(self, *, event: bool) -> Ranges:
+        """Return where something lies that some consumer has not committed. Without consumers: nowhere."""
+        return [one for outbox in self._outboxes for one in outbox.open_ranges(event=event)]
+
+    def _uncut(self) -> Ranges:
+        """Return where data lies that some consumer waits for and that is in no open parcel of any."""
+        waiting = _joined([one for outbox in self._outboxes for one in outbox.open_ranges(event=False, parcels=False)])
+        closed = _joined([one for outbox in self._outboxes for one in outbox.parcel_ranges(event=False)])
+        return _common(waiting, _between(closed))
+
+    def _borders(self, *, event: bool) -> list[int]:
+        """Return the positions at which something of a consumer's begins or ends, in order."""
+        places = {place for first, last in self._open(event=event) for place in (first, last + 1)}
+        return sorted(places.union(*(outbox.selection.firsts for outbox in self._outboxes)))
+
+    async def prune(self, db: aiosqlite.Connection) -> None:
+        """Delete what every consumer has committed and is too old, keep the limits, and give free pages back."""
+        stored_before = self._time.now() - round(self.limits.keep_s * 1e9)
+        while True:
+            freed = _Freed()
+            await db.execute("BEGIN IMMEDIATE")
+            await self._delete_delivered(db, float("inf"), freed, stored_before)
+            await db.execute("COMMIT")
+            if not freed.segments:
+                break
+        await self.make_room(db)
+        through = min([first - 1 for event in (False, True) for first, _ in self._open(event=event)], default=END)
+        oldest = await number(db, "SELECT min(position) FROM segment")
+        await db.execute("BEGIN IMMEDIATE")
+        if oldest:
+            await db.execute("DELETE FROM parcel WHERE last < ? AND state = 2", (oldest,))
+            await db.execute("DELETE FROM gap WHERE last < ? AND last <= ?", (oldest, through))
+        # Below the guard the file keeps its free pages: what it gives back there, it would not get again.
+        if self.room.free >= self.limits.free_min:
+            await db.execute_fetchall("PRAGMA incremental_vacuum(2000)")
+        await db.execute("COMMIT")
 
 
-async def confirmed(writer: Writer, outboxes: Sequence[ParcelOutbox]) -> int:
-    """Return the last position up to which every consumer has committed everything."""
-    through = writer.position
-    for outbox in outboxes:
-        through = min(through, await outbox.confirmed_through())
-    return through
-
-
-async def _used_bytes(db: aiosqlite.Connection) -> int:
-    pages = await number(db, "PRAGMA page_count") - await number(db, "PRAGMA freelist_count")
-    return pages * await number(db, "PRAGMA page_size")
-
-
-async def _delete_committed(
-    db: aiosqlite.Connection, through: int, stored_before: int = 2**62, bytes_max: float = float("inf")
-) -> int:
-    """Delete the oldest segments up to `through`, about `bytes_max` of them, and return how many."""
-    listed = await db.execute_fetchall(
-        "SELECT position, bytes FROM segment WHERE position <= ? AND stored < ? ORDER BY position LIMIT ?",
-        (through, stored_before, CHUNK_SEGMENTS),
+async def _list(db: aiosqlite.Connection, where: str, first: int, last: int, count: int) -> list[_Segment]:
+    rows = await db.execute_fetchall(
+        "SELECT position, kind, rows, bytes, ts_min, ts_max, stored, class FROM segment"
+        f" WHERE position BETWEEN ? AND ? AND {where} ORDER BY position LIMIT ?",
+        (first, last, count),
     )
-    return await _delete(db, _first_bytes([(row[0], row[1]) for row in listed], bytes_max))
+    return [_Segment(*row) for row in rows]
 
 
-def _first_bytes(listed: Sequence[tuple[int, int]], bytes_max: float) -> list[int]:
-    """Return the positions, of (position, bytes) in order, that together reach `bytes_max`."""
-    chosen, total = [], 0
-    for position, stored_bytes in listed:
-        if total >= bytes_max:
-            break
-        chosen.append(position)
-        total += stored_bytes
-    return chosen
-
-
-async def _delete(db: aiosqlite.Connection, positions: Sequence[int]) -> int:
+async def _delete(db: aiosqlite.Connection, positions: Sequence[int]) -> None:
     marks = [(position,) for position in positions]
     await db.executemany("DELETE FROM segment WHERE position = ?", marks)
     await db.executemany("DELETE FROM body WHERE position = ?", marks)
-    return len(positions)
 
 
-async def _drop_uncommitted(db: aiosqlite.Connection, after: int, bytes_max: float) -> list[tuple[int, int]]:
-    """Delete the oldest undelivered segments but events, about `bytes_max` of them; return (position, rows) of each."""
-    listed = await db.execute_fetchall(
-        "SELECT position, rows, ts_min, ts_max, bytes FROM segment WHERE position > ? AND kind <> ?"
-        " ORDER BY position LIMIT ?",
-        (after, EVENT_KIND, CHUNK_SEGMENTS),
-    )
-    chosen = set(_first_bytes([(row[0], row[4]) for row in listed], bytes_max))
-    gone = [tuple(map(int, row))[:4] for row in listed if row[0] in chosen]
-    runs: list[list[int]] = []
-    for position, rows, ts_min, ts_max in gone:
-        if runs and runs[-1][1] + 1 == position:
-            run = runs[-1]
-            run[1:] = [position, run[2] + rows, min(run[3], ts_min), max(run[4], ts_max)]
+def _first_bytes(found: Sequence[_Segment], want: float) -> list[_Segment]:
+    """Return the first of the segments that together reach `want` bytes."""
+    chosen: list[_Segment] = []
+    for each in found:
+        if want <= 0:
+            break
+        chosen.append(each)
+        want -= each.stored_bytes
+    return chosen
+
+
+def _runs(found: Sequence[_Segment], borders: Sequence[int]) -> Iterator[list[_Segment]]:
+    """Yield the segments in runs that no border divides."""
+    run: list[_Segment] = []
+    for each in found:
+        if run and bisect_right(borders, each.position) != bisect_right(borders, run[0].position):
+            yield run
+            run = []
+        run.append(each)
+    if run:
+        yield run
+
+
+def _loss(
+    run: Sequence[_Segment],
+    reason: str,
+    rows: int,
+    tags: npt.NDArray[np.int32],
+    ts: npt.NDArray[np.int64] | None = None,
+) -> gaps.Loss:
+    ts_min = min(each.ts_min for each in run) if ts is None else int(ts.min())
+    ts_max = max(each.ts_max for each in run) if ts is None else int(ts.max())
+    return gaps.Loss(run[0].position, run[-1].position, rows, ts_min, ts_max, reason, run[0].data_class, tags)
+
+
+def _columns(record: Record) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """Return tag and time of each of a record's rows."""
+    match record:
+        case Batch():
+            return record.tag, record.ts
+        case Event():
+            return np.empty(0, np.int32), np.empty(0, np.int64)
+        case _:
+            return np.array([record.tag], np.int32), np.array([record.ts], np.int64)
+
+
+def _joined(ranges: Ranges) -> Ranges:
+    """Return the union of ranges as ranges apart from each other, in order."""
+    joined: Ranges = []
+    for first, last in sorted(ranges):
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], last))
         else:
-            runs.append([position, position, rows, ts_min, ts_max])
-    await db.executemany("INSERT INTO gap VALUES (?, ?, ?, ?, ?, 'log full')", runs)
-    await _delete(db, sorted(chosen))
-    return [(entry[0], entry[1]) for entry in gone]
+            joined.append((first, last))
+    return joined
 
 
-async def _tidy(db: aiosqlite.Connection, through: int) -> None:
-    """Forget parcels and gaps whose segments are gone and confirmed, and give free pages back in small steps."""
-    oldest = await number(db, "SELECT min(position) FROM segment")
-    if oldest:
-        await db.execute("DELETE FROM parcel WHERE last < ? AND state = 2", (oldest,))
-        await db.execute("DELETE FROM gap WHERE last < ? AND last <= ?", (oldest, through))
-    await db.execute_fetchall("PRAGMA incremental_vacuum(2000)")
+def _between(ranges: Ranges) -> Ranges:
+    """Return the positions from 1 on that lie in none of the ranges."""
+    holes: Ranges = []
+    at = 1
+    for first, last in _joined(ranges):
+        if first > at:
+            holes.append((at, first - 1))
+        at = last + 1
+    return [*holes, (at, END)] if at <= END else holes
+
+
+def _common(one: Ranges, other: Ranges) -> Ranges:
+    """Return where two lists of ranges apart from each other overlap."""
+    found = [(max(a, c), min(b, d)) for a, b in one for c, d in other if max(a, c) <= min(b, d)]
+    return sorted(found)

@@ -12,14 +12,16 @@ from edge.core.errors import LogError
 from edge.core.language import say
 
 APPLICATION_ID = 0x59554C4B
-EVENT_KIND = 4  # of a segment, as the codec numbers them
-VERSION = 3
+WAVEFORM_KIND, EVENT_KIND = 3, 4  # of a segment, as the codec numbers them
+VERSION = 4
 
 _TABLES = """
 CREATE TABLE tag (id INTEGER PRIMARY KEY, device TEXT NOT NULL, name TEXT NOT NULL, kind TEXT NOT NULL,
     unit TEXT NOT NULL);
+CREATE UNIQUE INDEX tag_copy ON tag (id, device, name, kind, unit);
 CREATE TABLE segment (position INTEGER PRIMARY KEY, kind INTEGER NOT NULL, rows INTEGER NOT NULL,
-    bytes INTEGER NOT NULL, ts_min INTEGER NOT NULL, ts_max INTEGER NOT NULL, stored INTEGER NOT NULL);
+    bytes INTEGER NOT NULL, ts_min INTEGER NOT NULL, ts_max INTEGER NOT NULL, stored INTEGER NOT NULL,
+    class INTEGER NOT NULL DEFAULT 2, thinned INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE body (position INTEGER PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE consumer (name TEXT PRIMARY KEY, cut INTEGER NOT NULL, event_cut INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE backlog (consumer TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
@@ -33,8 +35,10 @@ CREATE TABLE parcel (consumer TEXT NOT NULL, epoch INTEGER NOT NULL, seq INTEGER
     held INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (consumer, epoch, seq)) WITHOUT ROWID;
 CREATE INDEX parcel_waiting ON parcel (consumer, first) WHERE state < 2;
 CREATE INDEX parcel_last ON parcel (last);
-CREATE TABLE gap (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, rows INTEGER NOT NULL, ts_min INTEGER NOT NULL,
-    ts_max INTEGER NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE key (id INTEGER PRIMARY KEY, wrapped BLOB NOT NULL);
+CREATE TABLE gap (id INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, rows INTEGER NOT NULL,
+    ts_min INTEGER NOT NULL, ts_max INTEGER NOT NULL, reason TEXT NOT NULL, class INTEGER NOT NULL, tags BLOB NOT NULL);
+CREATE INDEX gap_last ON gap (last);
 CREATE TABLE selection (consumer TEXT NOT NULL, first INTEGER NOT NULL, patterns TEXT NOT NULL,
     PRIMARY KEY (consumer, first)) WITHOUT ROWID;
 CREATE TABLE quarantine (id INTEGER PRIMARY KEY, consumer TEXT NOT NULL, epoch INTEGER NOT NULL, seq INTEGER NOT NULL,
@@ -65,6 +69,22 @@ _UPGRADES = {
         CREATE TABLE quarantine (id INTEGER PRIMARY KEY, consumer TEXT NOT NULL, epoch INTEGER NOT NULL,
             seq INTEGER NOT NULL, since INTEGER NOT NULL, reason TEXT NOT NULL, rows INTEGER NOT NULL,
             ts_min INTEGER NOT NULL, ts_max INTEGER NOT NULL, instead_of TEXT NOT NULL, data BLOB NOT NULL);
+    """,
+    # Gaps of format 3 know neither class nor tags.
+    3: """
+        CREATE UNIQUE INDEX tag_copy ON tag (id, device, name, kind, unit);
+        ALTER TABLE segment ADD COLUMN class INTEGER NOT NULL DEFAULT 2;
+        ALTER TABLE segment ADD COLUMN thinned INTEGER NOT NULL DEFAULT 0;
+        UPDATE segment SET class = 7 WHERE kind = 4;
+        CREATE TABLE key (id INTEGER PRIMARY KEY, wrapped BLOB NOT NULL);
+        ALTER TABLE gap RENAME TO gap_3;
+        CREATE TABLE gap (id INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, rows INTEGER NOT NULL,
+            ts_min INTEGER NOT NULL, ts_max INTEGER NOT NULL, reason TEXT NOT NULL, class INTEGER NOT NULL,
+            tags BLOB NOT NULL);
+        INSERT INTO gap (first, last, rows, ts_min, ts_max, reason, class, tags)
+            SELECT first, last, rows, ts_min, ts_max, reason, 0, x'' FROM gap_3 ORDER BY first;
+        DROP TABLE gap_3;
+        CREATE INDEX gap_last ON gap (last);
     """,
 }
 """Format → the statements that make the next one of it."""

@@ -61,6 +61,11 @@ class Selection:
         self._patterns = [Patterns(patterns, catalogue) for _, patterns in steps]
         self.is_whole = not any(patterns for _, patterns in steps)
 
+    @property
+    def firsts(self) -> Sequence[int]:
+        """The positions from which on other patterns hold, in order."""
+        return self._first
+
     def at(self, position: int) -> Patterns:
         """Return the patterns that hold at a position."""
         return self._patterns[bisect_right(self._first, position) - 1]

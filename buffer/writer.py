@@ -9,6 +9,9 @@ from typing import Any, TypeAlias
 
 import aiosqlite
 
+from buffer.classes import ClassMap
+from buffer.log_time import LogTime
+from buffer.schema import EVENT_KIND, WAVEFORM_KIND
 from edge.core.batch import Batch, Event, Lane, Record, Waveform
 from edge.core.catalogue import Catalogue
 from edge.core.channel import Channel
@@ -28,13 +31,18 @@ log = logging.getLogger("yulink.log")
 Step: TypeAlias = Callable[[aiosqlite.Connection], Awaitable[Any]]
 """Statements inside the writer's transaction. May run again after a failure, so it must not change memory."""
 
+Then: TypeAlias = Callable[[Any], None]
+"""Takes a step's result into memory, at once after its commit: between two groups memory and file say the same."""
+
 
 @dataclass(slots=True)
 class Entry:
-    """What waits for the writer: a record or a step, and who wants to know when it is durable."""
+    """What waits for the writer: a record, a step, or work with transactions of its own; and who awaits it."""
 
     record: Record | None = None
     step: Step | None = None
+    then: Then | None = None
+    work: Step | None = None
     done: "asyncio.Future[Any] | None" = None
 
     def __len__(self) -> int:
@@ -43,7 +51,7 @@ class Entry:
     @property
     def urgent(self) -> bool:
         """Events and awaited changes do not wait for company."""
-        return self.step is not None or isinstance(self.record, Event)
+        return self.record is None or isinstance(self.record, Event)
 
 
 @dataclass(slots=True)
@@ -65,7 +73,9 @@ class Writer:
         self,
         db: aiosqlite.Connection,
         catalogue: Catalogue,
+        classes: ClassMap,
         clock: Clock,
+        time: LogTime,
         position: int,
         commit_interval_s: float,
         commit_rows: int,
@@ -73,7 +83,9 @@ class Writer:
     ) -> None:
         self._db = db
         self._catalogue = catalogue
+        self._classes = classes
         self._clock = clock
+        self._time = time
         self._commit_interval_s = commit_interval_s
         self._commit_rows = commit_rows
         self._tags_saved = self._tags_sent = catalogue.last_id
@@ -85,6 +97,8 @@ class Writer:
         """Set when there may be something new to send; whoever waits for that clears it."""
         self.on_stored: list[Callable[[Sequence[Record], Sequence[bytes]], None]] = []
         """Called after each transaction with the records it stored and their bytes."""
+        self.before_storing: Callable[[aiosqlite.Connection, int, int], Awaitable[None]] | None = None
+        """Called outside a transaction with the bytes and segments about to be stored: makes room for them."""
 
     async def send(self, entry: Entry) -> None:
         """Hand an entry in, waiting while too many rows wait.
@@ -97,11 +111,18 @@ class Writer:
         except Closed as error:
             raise LogError(say("the log is closed")) from error
 
-    async def do(self, step: Step) -> Any:
-        """Run a step in a transaction and return its result once that is durable."""
-        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        await self.send(Entry(step=step, done=done))
-        return await done
+    async def do(self, step: Step, then: Then | None = None) -> Any:
+        """Run a step in a transaction and return its result once that is durable; `then` is called with it first."""
+        return await self._await(Entry(step=step, then=then))
+
+    async def alone(self, work: Step) -> Any:
+        """Run work that has transactions of its own, and return its result. It may run again after a failure."""
+        return await self._await(Entry(work=work))
+
+    async def _await(self, entry: Entry) -> Any:
+        entry.done = asyncio.get_running_loop().create_future()
+        await self.send(entry)
+        return await entry.done
 
     def close(self) -> None:
         """Take nothing more in; `run` returns when what waits is durable."""
@@ -147,12 +168,15 @@ class Writer:
         return group
 
     async def _commit(self, group: Sequence[Entry]) -> list[Any]:
-        records = join([entry.record for entry in group if entry.record is not None])
+        records = join([entry.record for entry in group if entry.record is not None], self._classes)
         bodies = [encode(record) for record in records]
         wait_s, tries = RETRY_FIRST_S, 0
         while True:
             began = self._clock.monotonic()
             try:
+                done = [await entry.work(self._db) if entry.work else None for entry in group]
+                if records and self.before_storing is not None:
+                    await self.before_storing(self._db, sum(map(len, bodies)), len(bodies))
                 results = await self._transaction(group, records, bodies)
             except sqlite3.Error as error:
                 tries += 1
@@ -169,7 +193,10 @@ class Writer:
             self.counters.commit_ms = (self._clock.monotonic() - began) * 1e3
             self.position += len(records)
             self._tags_saved = max(self._tags_saved, self._tags_sent)
-            return results
+            for entry, result in zip(group, results, strict=True):
+                if entry.then is not None:
+                    entry.then(result)
+            return [result if entry.step else one for entry, result, one in zip(group, results, done, strict=True)]
 
     def _count(self, records: Sequence[Record], bodies: Sequence[bytes]) -> None:
         self.counters.rows_durable += sum(map(rows_of, records))
@@ -197,7 +224,7 @@ class Writer:
     async def _transaction(
         self, group: Sequence[Entry], records: Sequence[Record], bodies: Sequence[bytes]
     ) -> list[Any]:
-        db, now = self._db, self._clock.now()
+        db, now = self._db, self._time.now()
         await db.execute("BEGIN IMMEDIATE")
         if records:
             self._tags_sent = self._catalogue.last_id
@@ -208,9 +235,17 @@ class Writer:
                 )
             first = self.position + 1
             await db.executemany(
-                "INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)",
                 [
-                    (first + n, body[3], rows_of(record), len(body), *_times(record), now)
+                    (
+                        first + n,
+                        kind_of(record),
+                        rows_of(record),
+                        len(body),
+                        *times_of(record),
+                        now,
+                        self._classes.of(record),
+                    )
                     for n, (record, body) in enumerate(zip(records, bodies, strict=True))
                 ],
             )
@@ -220,19 +255,34 @@ class Writer:
         return results
 
 
-def join(records: Sequence[Record]) -> list[Record]:
-    """Join the batches of each lane, in order, into as few segments as the row limit allows."""
+def join(records: Sequence[Record], classes: ClassMap) -> list[Record]:
+    """Join the batches of each lane and class, in order, into as few segments as the row limit allows."""
     joined: list[Record] = []
     for lane in Lane:
         batches = [record for record in records if isinstance(record, Batch) and record.lane is lane]
-        if rows := sum(map(len, batches)):
-            whole = Batch.concat(batches)
-            joined += [
-                whole if rows <= SEGMENT_ROWS_MAX else whole.take(slice(start, start + SEGMENT_ROWS_MAX))
-                for start in range(0, rows, SEGMENT_ROWS_MAX)
-            ]
+        if any(map(len, batches)):
+            for whole in classes.split(Batch.concat(batches)):
+                joined += in_segments(whole)
     joined += [record for record in records if not isinstance(record, Batch)]
     return joined
+
+
+def in_segments(batch: Batch) -> list[Batch]:
+    """Cut a batch into pieces of at most as many rows as a segment may have."""
+    if len(batch) <= SEGMENT_ROWS_MAX:
+        return [batch]
+    return [batch.take(slice(start, start + SEGMENT_ROWS_MAX)) for start in range(0, len(batch), SEGMENT_ROWS_MAX)]
+
+
+def kind_of(record: Record) -> int:
+    """Return the number of the record's kind, as the codec writes it."""
+    match record:
+        case Batch():
+            return int(record.lane)
+        case Waveform():
+            return WAVEFORM_KIND
+        case Event():
+            return EVENT_KIND
 
 
 def rows_of(record: Record) -> int:
@@ -240,7 +290,8 @@ def rows_of(record: Record) -> int:
     return len(record) if isinstance(record, Batch) else 1
 
 
-def _times(record: Record) -> tuple[int, int]:
+def times_of(record: Record) -> tuple[int, int]:
+    """Return the first and last source time of a record."""
     match record:
         case Batch():
             return int(record.ts.min()), int(record.ts.max())

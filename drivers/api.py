@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from pydantic import Field
 
+from edge.core.data_class import DataClassName
 from edge.core.errors import Problem
 from edge.core.section import Duration, Section
 
@@ -39,7 +40,11 @@ class TagSection(Section):
     """Lowest and highest plausible value; outside, the value is delivered with quality BadOutOfRange."""
 
     classification: str = ""
-    """Data class and grade by the plant's own rules, e.g. `process/internal`; it travels in the catalogue."""
+    """Category and grade (数据分级分类) by the plant's own rules, e.g. `process/internal`; goes into the catalogue."""
+
+    data_class: DataClassName = Field("telemetry", alias="class")
+    """How dear its readings are when the disk is full: old `diagnostics` and `telemetry` are thinned, then dropped,
+    before `production`; `energy`, `audit` and `alarm` are kept to the last."""
 
 
 class DriverSection(Section):

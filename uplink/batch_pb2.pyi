@@ -117,16 +117,22 @@ class Event(_message.Message):
     def __init__(self, ts: _Optional[int] = ..., source: _Optional[str] = ..., kind: _Optional[str] = ..., severity: _Optional[int] = ..., message: _Optional[str] = ..., facts_json: _Optional[str] = ...) -> None: ...
 
 class Gap(_message.Message):
-    __slots__ = ("rows", "ts_min", "ts_max", "reason")
+    __slots__ = ("rows", "ts_min", "ts_max", "reason", "data_class", "tags", "tag_rows")
     ROWS_FIELD_NUMBER: _ClassVar[int]
     TS_MIN_FIELD_NUMBER: _ClassVar[int]
     TS_MAX_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    DATA_CLASS_FIELD_NUMBER: _ClassVar[int]
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    TAG_ROWS_FIELD_NUMBER: _ClassVar[int]
     rows: int
     ts_min: int
     ts_max: int
     reason: str
-    def __init__(self, rows: _Optional[int] = ..., ts_min: _Optional[int] = ..., ts_max: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    data_class: str
+    tags: _containers.RepeatedScalarFieldContainer[int]
+    tag_rows: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, rows: _Optional[int] = ..., ts_min: _Optional[int] = ..., ts_max: _Optional[int] = ..., reason: _Optional[str] = ..., data_class: _Optional[str] = ..., tags: _Optional[_Iterable[int]] = ..., tag_rows: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Catalogue(_message.Message):
     __slots__ = ("gateway", "revision", "device", "protocol", "tags")

@@ -31,7 +31,15 @@ def encode(parcel: Parcel, gateway: str, catalogue: int = 0) -> bytes:
         if not isinstance(record, Batch):
             _add_single(message, record)
     for gap in parcel.gaps:
-        message.gaps.add(rows=gap.rows, ts_min=gap.ts_min, ts_max=gap.ts_max, reason=gap.reason)
+        message.gaps.add(
+            rows=gap.rows,
+            ts_min=gap.ts_min,
+            ts_max=gap.ts_max,
+            reason=gap.reason,
+            data_class=gap.data_class,
+            tags=[tag for tag, _ in gap.tags],
+            tag_rows=[rows for _, rows in gap.tags],
+        )
     return compress(message.SerializeToString(), _ZSTD_LEVEL)
 
 

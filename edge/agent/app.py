@@ -20,7 +20,9 @@ from edge.agent.settings import Device, Settings
 from edge.agent.status import serve_status
 from edge.agent.supervise import DeviceHealth, Supervisor
 from edge.core.batch import Event, Record, Severity
+from edge.core.catalogue import TAG_ID_MAX
 from edge.core.clock import Clock, SystemClock
+from edge.core.data_class import DataClass
 from edge.core.errors import LogError
 from edge.core.language import say
 from uplink.api import Uplink, UplinkContext
@@ -33,6 +35,14 @@ DRAIN_DEADLINE_S = 8.0
 EVENTS_SHOWN_MAX = 50
 
 log = logging.getLogger("yulink.agent")
+
+
+def first_tag_id(clock: Clock) -> int:
+    """Return the least id for new tags: the seconds since 2024.
+
+    A data directory that was deleted or restored has forgotten which ids the brain knows; later ids are surely new.
+    """
+    return min(max(clock.now() // 10**9 - 1_704_067_200, 1), TAG_ID_MAX // 2)
 
 
 @dataclass(slots=True)
@@ -83,6 +93,8 @@ class Agent:
                     commit_interval_s=limits.commit,
                     keep_s=limits.keep,
                     bytes_max=limits.max,
+                    free_min=limits.free,
+                    first_tag_id=first_tag_id(self._clock),
                 )
             )
             await closing.enter_async_context(serve_status(self._data_dir, self.describe))
@@ -149,6 +161,9 @@ class Agent:
             for name, tag in device.section.tags.items()
             if tag.deadband or tag.valid
         }
+        classes = {name: DataClass[tag.data_class.upper()] for name, tag in device.section.tags.items()}
+        known = {name: each for name, each in classes.items() if each is not DataClass.TELEMETRY}
+        self._log.classes.tell(device.name, known)
         ingest = Ingest(device.name, rules, self._log.catalogue)
         supervisor = Supervisor(health, driver, ingest, self._log.catalogue, self._clock, self._put)
         task = self._intake.create_task(supervisor.run(), name=f"device {device.name}")

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from edge.agent.loader import driver_specs
 from edge.agent.settings import SiteSection
+from edge.core.section import fields_by_key
 from uplink.kinds import KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,7 +77,7 @@ def _table(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     whole = model.model_json_schema()
     inner: list[tuple[str, type[BaseModel]]] = []
     for name, shape in whole["properties"].items():
-        field = model.model_fields[name]
+        field = fields_by_key(model)[name]
         default = "required" if field.is_required() else _default(shape.get("default"))
         meaning = " ".join((field.description or "").split())
         rows.append(f"| `{prefix}{name}` | {_type(shape, whole)} | {default} | {meaning} |")

@@ -21,7 +21,7 @@ from edge.agent.settings import Device, Settings, SiteSection
 from edge.agent.yaml_source import KeyPath, Source, read_source
 from edge.core.errors import ConfigError, Problem
 from edge.core.language import say
-from edge.core.section import secret_names
+from edge.core.section import fields_by_key, secret_names
 from uplink.kinds import KINDS
 from uplink.section import UplinkSection
 
@@ -395,12 +395,12 @@ def _fields(model: Any, path: KeyPath) -> Iterator[str]:
     """Yield the keys that are known at a path below a model."""
     for part in path[:1] + path[2:] if path[:1] == ("tags",) else path:
         if isinstance(model, type) and issubclass(model, BaseModel):
-            found = model.model_fields.get(str(part))
+            found = fields_by_key(model).get(str(part))
             model = _inner(found.annotation) if found else None
         if model is None:
             return
     if isinstance(model, type) and issubclass(model, BaseModel):
-        yield from model.model_fields
+        yield from fields_by_key(model)
 
 
 def _inner(annotation: Any) -> Any:

@@ -53,7 +53,10 @@ class LogSection(Section):
     """How long readings are kept at most."""
 
     max: Size = 4e9
-    """How much disk they may take; the oldest go first, and that is reported."""
+    """How much disk they may take. Then old telemetry is thinned, the least dear class goes first; all is reported."""
+
+    free: Size = 500e6
+    """How much of the disk stays free: with less the log does not grow, and new readings take the place of old ones."""
 
     commit: Duration = 0.1
     """How long readings may wait in memory before they are durable."""

@@ -1,5 +1,6 @@
 """The catalogue: which id means which tag. Ids are persisted with the data and never reused."""
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -71,9 +72,13 @@ class Catalogue:
 
     The log loads it when it opens and saves what is new in the same transaction as the first rows
     that use it, so an id on disk always has its name beside it.
+
+    `first_id` is the least id that a new tag gets. With the clock in it, ids that a lost or restored database has
+    forgotten are not given again.
     """
 
-    def __init__(self, tags: Iterable[Tag] = ()) -> None:
+    def __init__(self, tags: Iterable[Tag] = (), first_id: int = 1) -> None:
+        self._first_id = first_id
         self._by_id: dict[int, Tag] = {}
         self._by_identity: dict[tuple[str, str, ValueKind, str], Tag] = {}
         self._current: dict[tuple[str, str], Tag] = {}
@@ -88,9 +93,10 @@ class Catalogue:
         """
         tag = self._by_identity.get((device, name, kind, unit))
         if tag is None:
-            if self.last_id >= TAG_ID_MAX:
+            tag_id = max(self.last_id + 1, self._first_id)
+            if tag_id > TAG_ID_MAX:
                 raise YulinkError("all tag ids are used", hint="begin a new data directory")
-            tag = Tag(self.last_id + 1, device, name, kind, unit)
+            tag = Tag(tag_id, device, name, kind, unit)
             self._add(tag)
         self._current[device, name] = tag
         return tag
@@ -109,7 +115,8 @@ class Catalogue:
 
     def since(self, tag_id: int) -> list[Tag]:
         """Return the tags whose id is above `tag_id`, in order of id."""
-        return [self._by_id[i] for i in range(tag_id + 1, self.last_id + 1) if i in self._by_id]
+        newest_first = itertools.takewhile(lambda known: known > tag_id, reversed(self._by_id))
+        return [self._by_id[known] for known in newest_first][::-1]
 
     def find(self, device: str, name: str) -> Tag | None:
         """Return the tag last interned under this name."""

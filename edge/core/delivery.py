@@ -17,12 +17,22 @@ from edge.core.catalogue import Catalogue, Tag
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Rows that were read but cannot be delivered any more, and why. A gap is itself delivered."""
+    """Rows that were read but cannot be delivered any more, and why. A gap is itself delivered.
+
+    rows        how many; 0 when the damage leaves even that unknown
+    ts_min      of the rows, nanoseconds since 1970 UTC
+    ts_max
+    reason      "thinned", "log full", "corrupt segment" or "log damaged"
+    data_class  the word of their class; "" when unknown
+    tags        (tag id, rows) of each tag, by id; empty for events and when unknown
+    """
 
     rows: int
     ts_min: int
     ts_max: int
     reason: str
+    data_class: str = ""
+    tags: tuple[tuple[int, int], ...] = ()
 
 
 class Priority(IntEnum):

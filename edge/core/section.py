@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, NoReturn, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from edge.core.language import say
@@ -18,6 +19,11 @@ class Section(BaseModel):
     """A part of the configuration. Immutable; unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, strict=False)
+
+
+def fields_by_key(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Return a model's fields by the keys users write."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def refuse(message: str, hint: str = "", *, on: str = "value") -> NoReturn:
@@ -83,7 +89,7 @@ def secret_names(
     section: type[BaseModel], raw: Mapping[str, Any], path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield place and name of every secret that a section's raw settings refer to, as far as the names are right."""
-    for key, field in section.model_fields.items():
+    for key, field in fields_by_key(section).items():
         value = raw.get(key)
         if isinstance(value, str) and _is_secret(field.annotation, field.metadata) and re.match(_SECRET_NAME, value):
             yield (*path, key), value

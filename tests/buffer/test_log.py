@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from buffer.classes import ClassMap
 from buffer.log import open_log
 from buffer.writer import join
 from edge.core.batch import Batch, Lane, Record
-from edge.core.catalogue import ValueKind
+from edge.core.catalogue import Catalogue, ValueKind
 from edge.core.clock import SystemClock, VirtualClock
-from edge.core.delivery import Priority
+from edge.core.delivery import Gap, Priority
 from edge.core.errors import LogError
 from tests.buffer.support import event, everything, numbered, values, waveform
 from tests.support import until
@@ -53,7 +54,8 @@ async def test_enough_rows_or_an_event_do_not_wait_for_the_interval(tmp_path: Pa
 
 
 def test_joining_splits_large_batches_and_keeps_order() -> None:
-    joined = join([numbered(0, 30_000), event("a"), numbered(30_000, 15_000), Batch.empty(Lane.FLOAT)])
+    classes = ClassMap(Catalogue())
+    joined = join([numbered(0, 30_000), event("a"), numbered(30_000, 15_000), Batch.empty(Lane.FLOAT)], classes)
     assert [len(record) for record in joined] == [20_000, 20_000, 5_000, 1]
     assert values(joined) == list(range(45_000))
 
@@ -219,6 +221,27 @@ async def test_a_file_of_an_old_format_opens_for_ever(tmp_path: Path, version: i
         assert values(rest.records) == list(range(20, 25))
 
 
+async def test_gaps_and_backlog_of_format_3_come_through(tmp_path: Path) -> None:
+    path = tmp_path / "log.sqlite3"
+    path.write_bytes((Path(__file__).parent / "databases" / "format-3.sqlite3").read_bytes())
+    async with open_log(path, CLOCK) as log:
+        assert log.catalogue[1].path == "plc-1.count"
+        assert log.statistics().rows_dropped_total == 10
+        outbox = log.outbox()
+        told = []
+        while (parcel := await outbox.next(1000)) is not None:
+            told.append((parcel.seq, parcel.priority.name, values(parcel.records), parcel.gaps))
+        assert told == [
+            (2, "LIVE", list(range(10)), ()),
+            (3, "BACKLOG", list(range(10, 20)), ()),
+            (1, "BACKLOG", list(range(30, 40)), (Gap(10, 20, 29, "log full"),)),
+            (2, "BACKLOG", list(range(40, 45)), ()),
+        ]
+        await outbox.committed(1234567890123456, 3)
+        await outbox.committed(outbox.epoch, 2)
+        assert outbox.backlog().rows == 0
+
+
 async def test_committed_data_expires_by_age_and_uncommitted_never(tmp_path: Path) -> None:
     clock = VirtualClock()
     async with open_log(tmp_path / "log.sqlite3", clock, keep_s=3600, commit_interval_s=0.001) as log:
@@ -227,7 +250,7 @@ async def test_committed_data_expires_by_age_and_uncommitted_never(tmp_path: Pat
         parcel = await outbox.next(1000)
         assert parcel is not None
         await log.append([numbered(10, 10)])
-        clock.step_wall(7200)
+        await clock.advance(7200)
         await log.prune()
         assert values(record for _, record in await log.read(0)) == list(range(20))
         await outbox.committed(parcel.epoch, parcel.seq)
@@ -259,7 +282,7 @@ async def test_above_its_limit_the_log_drops_the_oldest_tells_the_gap_and_keeps_
         assert delivered == 10_001 - dropped
         assert told == dropped
         assert outbox.backlog().rows == 0
-    assert sum("undelivered rows were dropped" in record.getMessage() for record in caplog.records) == 1
+    assert sum("rows were thinned out or dropped" in record.getMessage() for record in caplog.records) == 1
 
 
 async def test_what_has_grown_old_is_backlog_and_holds_back_nothing_new(tmp_path: Path) -> None:
@@ -284,7 +307,8 @@ async def test_what_has_grown_old_is_backlog_and_holds_back_nothing_new(tmp_path
         ]
         assert [parcel.seq for parcel in told if parcel] == [1, 2, 3, 4, 5]
         await outbox.committed(outbox.epoch, 5)
-        assert await outbox.confirmed_through() == 6
+        assert outbox.open_ranges(event=True) == [(14, 2**62)]
+        assert outbox.open_ranges(event=False) == [(14, 2**62), (7, 11)]
     async with open_log(path, clock, commit_interval_s=0.001) as log:
         outbox = log.outbox()
         assert outbox.backlog().rows == outbox.backlog().historical_rows == 40
@@ -295,4 +319,4 @@ async def test_what_has_grown_old_is_backlog_and_holds_back_nothing_new(tmp_path
         assert values(rest[0].records) == list(range(60, 100))
         assert rest[1] is None
         await outbox.committed(outbox.epoch, 1)
-        assert await outbox.confirmed_through() == log.statistics().position
+        assert outbox.open_ranges(event=False) == [(log.statistics().position + 1, 2**62)]
