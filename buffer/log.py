@@ -2,24 +2,30 @@
 
 import asyncio
 import secrets
+import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aiosqlite
 
+from buffer import recovery
 from buffer.classes import ClassMap
+from buffer.database import Database
 from buffer.log_time import LogTime
 from buffer.outbox import ParcelOutbox
+from buffer.records import rows_of
 from buffer.retention import Retention
 from buffer.room import Limits, file_bytes
-from buffer.schema import EVENT_KIND, hold, number, open_reader, open_writer
-from buffer.writer import Entry, Writer, rows_of
+from buffer.salvage import Salvaged, is_damage, salvage
+from buffer.schema import EVENT_KIND, hold, number
+from buffer.vault import Vault
+from buffer.writer import Entry, Writer
 from edge.core.batch import Record
 from edge.core.catalogue import Catalogue, Tag, ValueKind
 from edge.core.clock import Clock
-from edge.core.codec import decode
 from edge.core.errors import CorruptSegment
 
 PRUNE_EVERY_S = 60.0
@@ -38,6 +44,7 @@ class LogStatistics:
     rows_dropped_total: int
     rows_thinned_total: int
     segments_corrupt_total: int
+    damaged_total: int
     payload_bytes_total: int
     transactions_total: int
     commit_ms_last: float
@@ -58,13 +65,14 @@ class Log:
     retention: Retention
 
     def __init__(
-        self, path: Path, writer: Writer, reader: aiosqlite.Connection, catalogue: Catalogue, classes: ClassMap
+        self, database: Database, writer: Writer, vault: Vault, catalogue: Catalogue, classes: ClassMap
     ) -> None:
         self.catalogue = catalogue
         self.classes = classes
-        self._path = path
+        self._database = database
         self._writer = writer
-        self._reader = reader
+        self._vault = vault
+        self._damaged_total = 0
         self._outboxes: dict[str, ParcelOutbox] = {}
         self._corrupt: set[int] = set()
         self._rows_put = 0
@@ -99,11 +107,10 @@ class Log:
         behind the last position until nothing comes. A corrupt segment is left out and counted.
         """
         while True:
-            async with self._reader.execute(
+            listed = await self._database.read(
                 "SELECT position, rows FROM segment WHERE position > ? ORDER BY position LIMIT ?",
                 (after, READ_SEGMENTS_MAX),
-            ) as cursor:
-                listed = [(int(position), int(rows)) async for position, rows in cursor]
+            )
             if not listed:
                 return []
             first, last, rows_total = after + 1, after, 0
@@ -121,20 +128,34 @@ class Log:
     ) -> list[tuple[int, Record | None]]:
         """Return what lies at the positions `first` to `last`, events or data or both; None for a corrupt segment."""
         kind = "" if events and data else f"AND kind {'=' if events else '<>'} {EVENT_KIND}"
-        async with self._reader.execute(
-            "SELECT position, data FROM body JOIN segment USING (position)"
+        stored = await self._database.read(
+            "SELECT position, data FROM segment LEFT JOIN body USING (position)"
             f" WHERE position BETWEEN ? AND ? {kind} ORDER BY position",
             (first, last),
-        ) as cursor:
-            stored = [(int(position), bytes(body)) async for position, body in cursor]
+        )
         found: list[tuple[int, Record | None]] = []
         for position, body in stored:
             try:
-                found.append((position, decode(body)))
+                found.append((position, self._vault.read(position, body or b"")))
             except CorruptSegment:
                 self._corrupt.add(position)
                 found.append((position, None))
         return found
+
+    async def _repair(self) -> None:
+        """Put a sound file in the place of the damaged one. Called by the writer's task."""
+        salvaged = await self._database.replace(lambda: salvage(self._database.path, self._vault))
+        db, outboxes = self._database.db, list(self._outboxes.values())
+        await db.execute("BEGIN IMMEDIATE")
+        tags = [tag for tag in self.catalogue if tag.id <= self._writer.tags_saved]
+        await recovery.restate(db, tags, self._vault, outboxes)
+        lost = await recovery.record_losses(db, salvaged.lost, outboxes)
+        await db.execute("COMMIT")
+        for outbox in outboxes:
+            await outbox.recount(db)
+        self.retention.rows_dropped += lost
+        self._damaged_total += 1
+        salvaged.tell()
 
     def outbox(self, name: str = "brain") -> ParcelOutbox:
         """Return the outbox of a consumer that `open_log` was told of."""
@@ -154,10 +175,11 @@ class Log:
             rows_dropped_total=self.retention.rows_dropped,
             rows_thinned_total=self.retention.rows_thinned,
             segments_corrupt_total=len(self._corrupt),
+            damaged_total=self._damaged_total,
             payload_bytes_total=counters.payload_bytes,
             transactions_total=counters.transactions,
             commit_ms_last=counters.commit_ms,
-            disk_bytes=file_bytes(self._path),
+            disk_bytes=file_bytes(self._database.path),
             disk_bytes_max=int(self.retention.limits.bytes_max),
             position=self._writer.position,
             writable=counters.writable,
@@ -178,6 +200,7 @@ async def open_log(
     bytes_max: float = 4e9,
     free_min: float = 0.0,
     first_tag_id: int = 1,
+    secret: str | None = None,
 ) -> AsyncIterator[Log]:
     """Open the log, creating it where there is none. Leaving the block makes everything put durable.
 
@@ -192,36 +215,44 @@ async def open_log(
         bytes_max: the database is kept below this; protected classes may take a tenth more.
         free_min: the database does not grow while less than this is free on the disk; protected classes leave half.
         first_tag_id: the least id that a new tag gets.
+        secret: seals what is stored from now on; needed for ever after.
 
     Raises:
-        LogError: the file cannot be used, or another process has it.
+        LogError: the file cannot be used, another process has it, or the secret is not its own. A damaged file is
+            not an error: it is moved aside, and what can be read is brought into a new one.
     """
     async with AsyncExitStack() as closing:
         closing.enter_context(hold(path))
-        db = await closing.enter_async_context(open_writer(path))
-        catalogue = await _load_catalogue(db, first_tag_id)
+        vault = Vault(secret)
+        database = Database(path)
+        closing.push_async_callback(database.close)
+        only = consumers if isinstance(consumers, Mapping) else dict.fromkeys(consumers, ())
+        salvaged = await _open_sound(database, vault, list(only))
+        db = database.db
+        vault.learn(await _keys(db))
+        catalogue = await _load_catalogue(db, vault, first_tag_id)
         classes = ClassMap(catalogue)
         time = LogTime(clock, await number(db, "SELECT max(stored) FROM segment"))
-        position = max(
-            await number(db, "SELECT max(position) FROM segment"),
-            await number(db, "SELECT max(last) FROM parcel"),
-            await number(db, "SELECT max(last) FROM gap"),
-            await number(db, "SELECT max(max(cut, event_cut)) FROM consumer"),
-            await number(db, "SELECT max(last) FROM backlog"),
+        position = await _last_position(db)
+        epochs = await _begin_run(db, clock, vault, list(only), position)
+        writer = Writer(
+            database, catalogue, classes, vault, clock, time, position, commit_interval_s, commit_rows, rows_waiting_max
         )
-        only = consumers if isinstance(consumers, Mapping) else dict.fromkeys(consumers, ())
-        epochs = await _begin_epochs(db, clock, list(only))
-        reader = await closing.enter_async_context(open_reader(path))
-        writer = Writer(db, catalogue, classes, clock, time, position, commit_interval_s, commit_rows, rows_waiting_max)
-        log = Log(path, writer, reader, catalogue, classes)
+        log = Log(database, writer, vault, catalogue, classes)
         for name, patterns in only.items():
-            outbox = await ParcelOutbox.load(name, epochs[name], db, writer, reader, log, time, patterns)
+            outbox = await ParcelOutbox.load(name, epochs[name], database, writer, log, time, patterns)
             writer.on_stored.append(outbox.stored)
             log._outboxes[name] = outbox
-        log.retention = Retention(path, Limits(keep_s, bytes_max, free_min), time, list(log._outboxes.values()))
+        outboxes = list(log._outboxes.values())
+        log.retention = Retention(path, Limits(keep_s, bytes_max, free_min), time, outboxes, vault)
+        if salvaged is not None:
+            log._damaged_total += 1
+            await recovery.record_losses(db, salvaged.lost, outboxes)
         log.retention.rows_dropped = await number(db, "SELECT sum(rows) FROM gap WHERE reason <> 'thinned'")
         log.retention.rows_thinned = await number(db, "SELECT sum(rows) FROM gap WHERE reason = 'thinned'")
         writer.before_storing = log.retention.before_storing
+        writer.repair = log._repair
+        database.heal = writer.heal
         writing = asyncio.create_task(writer.run(), name="log writer")
         pruning = asyncio.create_task(_prune_now_and_then(log, clock), name="log retention")
         try:
@@ -231,7 +262,37 @@ async def open_log(
             await asyncio.wait([pruning])
             writer.close()
             await writing
-            await db.execute("PRAGMA optimize")
+            await database.db.execute("PRAGMA optimize")
+
+
+async def _open_sound(database: Database, vault: Vault, consumers: Sequence[str]) -> Salvaged | None:
+    """Open the file; a damaged one is moved aside first, and what can be read of it is brought over."""
+    try:
+        await database.open()
+        if await recovery.check(database.db):
+            return None
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+    salvaged = await database.replace(lambda: salvage(database.path, vault))
+    salvaged.tell()
+    if salvaged.unsure & {"consumer", "parcel", "backlog"}:
+        await recovery.reclaim(database.db, consumers)
+    return salvaged
+
+
+async def _last_position(db: aiosqlite.Connection) -> int:
+    return max(
+        await number(db, "SELECT max(position) FROM segment"),
+        await number(db, "SELECT max(last) FROM parcel"),
+        await number(db, "SELECT max(last) FROM gap"),
+        await number(db, "SELECT max(max(cut, event_cut)) FROM consumer"),
+        await number(db, "SELECT max(last) FROM backlog"),
+    )
+
+
+async def _keys(db: aiosqlite.Connection) -> list[Any]:
+    return list(await db.execute_fetchall("SELECT id, wrapped FROM key"))
 
 
 async def _prune_now_and_then(log: Log, clock: Clock) -> None:
@@ -240,19 +301,34 @@ async def _prune_now_and_then(log: Log, clock: Clock) -> None:
         await log.prune()
 
 
-async def _load_catalogue(db: aiosqlite.Connection, first_id: int) -> Catalogue:
-    async with db.execute("SELECT id, device, name, kind, unit FROM tag") as cursor:
-        return Catalogue(
-            [Tag(tag_id, device, name, ValueKind(kind), unit) async for tag_id, device, name, kind, unit in cursor],
-            first_id,
+async def _load_catalogue(db: aiosqlite.Connection, vault: Vault, first_id: int) -> Catalogue:
+    """Return the tags on file. Names that lie there in the clear are sealed first, if there is a secret."""
+    tags = []
+    for tag_id, device, name, kind, unit in await db.execute_fetchall("SELECT id, device, name, kind, unit FROM tag"):
+        shown = vault.show(tag_id, device, name, unit)
+        tags.append(Tag(tag_id, shown[0], shown[1], ValueKind(kind), shown[2]))
+    if vault.is_sealing:
+        await db.execute("PRAGMA secure_delete=ON")
+        await db.execute("BEGIN IMMEDIATE")
+        await db.executemany(
+            "UPDATE tag SET device = ?, name = ?, unit = ? WHERE id = ? AND typeof(name) = 'text'",
+            [(*vault.hide(tag.id, tag.device, tag.name, tag.unit), tag.id) for tag in tags],
         )
+        await db.execute("COMMIT")
+        await db.execute("PRAGMA secure_delete=OFF")
+    return Catalogue(tags, first_id)
 
 
-async def _begin_epochs(db: aiosqlite.Connection, clock: Clock, consumers: Sequence[str]) -> dict[str, int]:
-    """Draw each consumer's epoch of this run: no two of them ever give one identity to different content."""
+async def _begin_run(
+    db: aiosqlite.Connection, clock: Clock, vault: Vault, consumers: Sequence[str], position: int
+) -> dict[str, int]:
+    """Draw this run's key, and each consumer's epoch: no two of them ever give one identity to different content."""
     epochs = {name: secrets.randbits(EPOCH_BITS - 1) + 1 for name in consumers}
     await db.execute("BEGIN IMMEDIATE")
     await db.executemany("INSERT INTO epoch VALUES (?, ?)", [(epoch, clock.now()) for epoch in epochs.values()])
     await db.executemany("INSERT OR IGNORE INTO consumer VALUES (?, 0, 0)", [(name,) for name in consumers])
+    if vault.is_sealing:
+        key_id = await number(db, "SELECT max(id) FROM key") + 1
+        await db.execute("INSERT INTO key VALUES (?, ?, ?)", (key_id, position + 1, vault.new_key(key_id)))
     await db.execute("COMMIT")
     return epochs

@@ -12,11 +12,13 @@ from typing import Protocol
 
 import aiosqlite
 
+from buffer.database import Database
 from buffer.gaps import read_gap
 from buffer.log_time import LogTime
+from buffer.records import rows_of
 from buffer.schema import EVENT_KIND, number
 from buffer.selection import Selection, load_selection
-from buffer.writer import Then, Writer, rows_of
+from buffer.writer import Then, Writer
 from edge.core.batch import Event, Record
 from edge.core.catalogue import Catalogue, Tag
 from edge.core.data_class import DataClass
@@ -120,7 +122,7 @@ class ParcelOutbox:
     """Implements `edge.core.delivery.Outbox`. Used by one task; all states lie in the database."""
 
     def __init__(
-        self, name: str, epoch: int, writer: Writer, reader: aiosqlite.Connection, source: Source, time: LogTime
+        self, name: str, epoch: int, writer: Writer, database: Database, source: Source, time: LogTime
     ) -> None:
         self.name = name
         self.epoch = epoch
@@ -128,7 +130,7 @@ class ParcelOutbox:
         self._loaded_through = writer.position
         self.catalogue = source.catalogue
         self._writer = writer
-        self._reader = reader
+        self._database = database
         self._source = source
         self._time = time
         self._cut = self._event_cut = 0
@@ -145,32 +147,21 @@ class ParcelOutbox:
         cls,
         name: str,
         epoch: int,
-        db: aiosqlite.Connection,
+        database: Database,
         writer: Writer,
-        reader: aiosqlite.Connection,
         source: Source,
         time: LogTime,
         only: Sequence[str] = (),
     ) -> "ParcelOutbox":
         """Take up where the last run stopped: what is not committed is new again, in order."""
-        outbox = cls(name, epoch, writer, reader, source, time)
+        outbox = cls(name, epoch, writer, database, source, time)
+        db = database.db
         outbox.selection = await load_selection(db, name, only, writer.position, source.catalogue)
         for row in await db.execute_fetchall("SELECT cut, event_cut FROM consumer WHERE name = ?", (name,)):
             outbox._cut, outbox._event_cut = row
         ranges = await db.execute_fetchall("SELECT first, last FROM backlog WHERE consumer = ? ORDER BY first", (name,))
         outbox._ranges = [(int(row[0]), int(row[1])) for row in ranges]
-        gaps = "SELECT count(*) FROM gap WHERE class = ? AND last > ?"
-        outbox._event_gaps = bool(await number(db, gaps, (DataClass.EVENT, outbox._event_cut)))
-        counted = (
-            "SELECT ifnull(sum(rows), 0), ifnull(sum(bytes), 0) FROM segment WHERE position BETWEEN ? AND ? AND kind"
-        )
-        for priority, first, last, sign in (
-            (Priority.EVENT, outbox._event_cut + 1, END, "="),
-            (Priority.LIVE, outbox._cut + 1, END, "<>"),
-            *((Priority.BACKLOG, first, last, "<>") for first, last in outbox._ranges),
-        ):
-            for row in await db.execute_fetchall(f"{counted} {sign} {EVENT_KIND}", (first, last)):
-                outbox._uncut[priority].add(*row)
+        await outbox.recount(db)
         async with db.execute(
             "SELECT epoch, seq, first, last, rows, bytes, priority FROM parcel"
             " WHERE consumer = ? AND state < 2 ORDER BY first",
@@ -181,6 +172,40 @@ class ParcelOutbox:
                 outbox._waiting[parcel.identity] = parcel
                 outbox._new[parcel.lane].append(parcel)
         return outbox
+
+    async def recount(self, db: aiosqlite.Connection) -> None:
+        """Count what is in no parcel from the tables."""
+        self._loaded_through = self._writer.position
+        self._uncut = {priority: _Uncut() for priority in Priority}
+        gaps = "SELECT count(*) FROM gap WHERE class = ? AND last > ?"
+        self._event_gaps = bool(await number(db, gaps, (DataClass.EVENT, self._event_cut)))
+        counted = (
+            "SELECT ifnull(sum(rows), 0), ifnull(sum(bytes), 0) FROM segment WHERE position BETWEEN ? AND ? AND kind"
+        )
+        for priority, first, last, sign in (
+            (Priority.EVENT, self._event_cut + 1, END, "="),
+            (Priority.LIVE, self._cut + 1, END, "<>"),
+            *((Priority.BACKLOG, first, last, "<>") for first, last in self._ranges),
+        ):
+            for row in await db.execute_fetchall(f"{counted} {sign} {EVENT_KIND}", (first, last)):
+                self._uncut[priority].add(*row)
+
+    async def restate(self, db: aiosqlite.Connection) -> None:
+        """Write this consumer's places, and those of its parcels that are missing, into a salvaged file."""
+        await db.execute("INSERT OR REPLACE INTO consumer VALUES (?, ?, ?)", (self.name, self._cut, self._event_cut))
+        await db.execute("DELETE FROM backlog WHERE consumer = ?", (self.name,))
+        await db.executemany("INSERT INTO backlog VALUES (?, ?, ?)", [(self.name, *each) for each in self._ranges])
+        await db.executemany(
+            "INSERT OR IGNORE INTO parcel (consumer, epoch, seq, first, last, rows, bytes, state, historical, priority)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    *(self.name, parcel.epoch, parcel.seq, parcel.first, parcel.last, parcel.rows, parcel.stored_bytes),
+                    *(State.SENT if parcel.sent else State.NEW, parcel.lane is Priority.BACKLOG, parcel.priority),
+                )
+                for parcel in self._waiting.values()
+            ],
+        )
 
     def selects(self, tag: Tag) -> bool:
         """Tell whether any reading of a tag may be in a parcel."""
@@ -278,13 +303,12 @@ class ParcelOutbox:
 
     async def _is_old(self, first: int, limit: int) -> bool:
         """Tell whether the oldest live data waits for so long that it must not hold back what is new."""
-        async with self._reader.execute(
+        rows = await self._database.read(
             f"SELECT stored FROM segment WHERE position BETWEEN ? AND ? AND kind <> {EVENT_KIND}"
             " ORDER BY position LIMIT 1",
             (first, limit),
-        ) as cursor:
-            row = await cursor.fetchone()
-        return row is not None and row[0] < self._time.now() - BACKLOG_AFTER_NS
+        )
+        return bool(rows) and int(rows[0][0]) < self._time.now() - BACKLOG_AFTER_NS
 
     async def _set_aside(self, db: aiosqlite.Connection, first: int, last: int) -> tuple[int, int]:
         """Make the data from `first` to `last` backlog; return its rows and bytes."""
@@ -387,24 +411,23 @@ class ParcelOutbox:
                     records.append(wanted)
             else:
                 gaps.append(await self._corrupt(position))
-        async with self._reader.execute(
+        stored = await self._database.read(
             "SELECT last, rows, ts_min, ts_max, reason, class, tags FROM gap WHERE last BETWEEN ? AND ?"
             " ORDER BY first, id",
             (cut.first, cut.last),
-        ) as cursor:
-            stored = [(int(row[0]), read_gap(*row[1:])) async for row in cursor]
-        for last, gap in stored:
+        )
+        for last, *columns in stored:
+            gap = read_gap(*columns)
             if cut.covers(event=gap.data_class == DataClass.EVENT.word) and (told := self._wanted(last, gap)):
                 gaps.append(told)
         historical = cut.lane is Priority.BACKLOG
         return Parcel(cut.epoch, cut.seq, tuple(records), tuple(gaps), historical, cut.lane)
 
     async def _corrupt(self, position: int) -> Gap:
-        async with self._reader.execute(
+        found = await self._database.read(
             "SELECT rows, ts_min, ts_max, class FROM segment WHERE position = ?", (position,)
-        ) as cursor:
-            row = await cursor.fetchone()
-        rows, ts_min, ts_max, data_class = row or (0, 0, 0, 0)
+        )
+        rows, ts_min, ts_max, data_class = found[0] if found else (0, 0, 0, 0)
         return read_gap(rows, ts_min, ts_max, "corrupt segment", data_class, b"")
 
     def _wanted(self, position: int, gap: Gap) -> Gap | None:

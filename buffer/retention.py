@@ -5,7 +5,6 @@ Everything here runs in the writer's task between two of its groups, so that mem
 
 import asyncio
 import logging
-from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +16,13 @@ import numpy.typing as npt
 from buffer import gaps
 from buffer.log_time import LogTime
 from buffer.outbox import END, Forgotten, ParcelOutbox
+from buffer.ranges import Ranges, between, borders_of, common, joined, same_side
+from buffer.records import in_segments
 from buffer.room import Limits, Room, measure, needed
 from buffer.schema import EVENT_KIND, WAVEFORM_KIND, number
 from buffer.thin import kept_rows
-from buffer.writer import in_segments
+from buffer.vault import Vault
 from edge.core.batch import Batch, Event, Record
-from edge.core.codec import decode, encode
 from edge.core.data_class import DataClass
 from edge.core.errors import CorruptSegment
 from edge.core.language import say
@@ -38,8 +38,6 @@ SAY_EVERY_S = 60.0
 FULL, THINNED = "log full", "thinned"
 
 log = logging.getLogger("yulink.log")
-
-Ranges = list[tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +82,7 @@ class Retention:
         limits: Limits,
         time: LogTime,
         outboxes: Sequence[ParcelOutbox],
-        read: Callable[[int, bytes], Record] = lambda position, body: decode(body),
-        write: Callable[[int, Record], bytes] = lambda position, record: encode(record),
+        vault: Vault,
     ) -> None:
         self.limits = limits
         self.on_dropped: list[Callable[[aiosqlite.Connection, Dropped], Awaitable[None]]] = []
@@ -96,8 +93,7 @@ class Retention:
         self._path = path
         self._time = time
         self._outboxes = outboxes
-        self._read = read
-        self._write = write
+        self._vault = vault
         self._budget = 0
         self._done_through: dict[object, int] = {}
         """Class, or `THINNED` → the position up to which nothing of it is left: later looks begin behind it."""
@@ -168,7 +164,7 @@ class Retention:
     ) -> None:
         """Delete the oldest segments that every consumer has committed, about `want` bytes of them."""
         for event in (False, True):
-            for first, last in _between(self._open(event=event)):
+            for first, last in between(self._open(event=event)):
                 found = await _list(
                     db,
                     f"kind {'=' if event else '<>'} {EVENT_KIND} AND stored < {stored_before}",
@@ -186,9 +182,9 @@ class Retention:
     async def _drop(self, db: aiosqlite.Connection, data_class: DataClass, want: float, freed: _Freed) -> None:
         """Drop the oldest undelivered segments of a class, about `want` bytes of them, each run with its gap."""
         event = data_class is DataClass.EVENT
-        borders = self._borders(event=event)
+        borders = borders_of(self._outboxes, event=event)
         chosen: list[_Segment] = []
-        for first, last in _joined(self._open(event=event)):
+        for first, last in joined(self._open(event=event)):
             first = max(first, self._done_through.get(data_class, 0) + 1)
             chosen += await _list(db, f"class = {data_class:d}", first, last, CHUNK_SEGMENTS - len(chosen))
             if len(chosen) >= CHUNK_SEGMENTS:
@@ -216,7 +212,7 @@ class Retention:
 
     async def _thin(self, db: aiosqlite.Connection, freed: _Freed) -> None:
         """Thin the oldest undelivered readings of the classes that bear it, and put what stays into few segments."""
-        borders = self._borders(event=False)
+        borders = borders_of(self._outboxes, event=False)
         old = self._time.now() - THIN_AFTER_NS
         where = f"class <= {DataClass.TELEMETRY:d} AND kind < {WAVEFORM_KIND} AND NOT thinned AND stored < {old}"
         for first, last in self._uncut():
@@ -249,7 +245,7 @@ class Retention:
         await _delete(db, [each.position for each in run])
         after = 0
         for place, piece in zip(places, pieces, strict=True):
-            body = self._write(place.position, piece)
+            body = self._vault.write(place.position, piece)
             after += len(body)
             await db.execute(
                 "INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1)",
@@ -277,7 +273,7 @@ class Retention:
                 row = await cursor.fetchone()
             if row is not None:
                 try:
-                    found[each.position] = self._read(each.position, row[0])
+                    found[each.position] = self._vault.read(each.position, row[0])
                 except CorruptSegment:
                     continue
         return found
@@ -288,14 +284,9 @@ class Retention:
 
     def _uncut(self) -> Ranges:
         """Return where data lies that some consumer waits for and that is in no open parcel of any."""
-        waiting = _joined([one for outbox in self._outboxes for one in outbox.open_ranges(event=False, parcels=False)])
-        closed = _joined([one for outbox in self._outboxes for one in outbox.parcel_ranges(event=False)])
-        return _common(waiting, _between(closed))
-
-    def _borders(self, *, event: bool) -> list[int]:
-        """Return the positions at which something of a consumer's begins or ends, in order."""
-        places = {place for first, last in self._open(event=event) for place in (first, last + 1)}
-        return sorted(places.union(*(outbox.selection.firsts for outbox in self._outboxes)))
+        waiting = joined([one for outbox in self._outboxes for one in outbox.open_ranges(event=False, parcels=False)])
+        closed = joined([one for outbox in self._outboxes for one in outbox.parcel_ranges(event=False)])
+        return common(waiting, between(closed))
 
     async def prune(self, db: aiosqlite.Connection) -> None:
         """Delete what every consumer has committed and is too old, keep the limits, and give free pages back."""
@@ -313,6 +304,7 @@ class Retention:
         await db.execute("BEGIN IMMEDIATE")
         if oldest:
             await db.execute("DELETE FROM parcel WHERE last < ? AND state = 2", (oldest,))
+            await db.execute("DELETE FROM key WHERE id < (SELECT max(id) FROM key WHERE first <= ?)", (oldest,))
             await db.execute("DELETE FROM gap WHERE last < ? AND last <= ?", (oldest, through))
         # Below the guard the file keeps its free pages: what it gives back there, it would not get again.
         if self.room.free >= self.limits.free_min:
@@ -350,7 +342,7 @@ def _runs(found: Sequence[_Segment], borders: Sequence[int]) -> Iterator[list[_S
     """Yield the segments in runs that no border divides."""
     run: list[_Segment] = []
     for each in found:
-        if run and bisect_right(borders, each.position) != bisect_right(borders, run[0].position):
+        if run and not same_side(borders, run[0].position, each.position):
             yield run
             run = []
         run.append(each)
@@ -379,31 +371,3 @@ def _columns(record: Record) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int6
             return np.empty(0, np.int32), np.empty(0, np.int64)
         case _:
             return np.array([record.tag], np.int32), np.array([record.ts], np.int64)
-
-
-def _joined(ranges: Ranges) -> Ranges:
-    """Return the union of ranges as ranges apart from each other, in order."""
-    joined: Ranges = []
-    for first, last in sorted(ranges):
-        if joined and first <= joined[-1][1] + 1:
-            joined[-1] = (joined[-1][0], max(joined[-1][1], last))
-        else:
-            joined.append((first, last))
-    return joined
-
-
-def _between(ranges: Ranges) -> Ranges:
-    """Return the positions from 1 on that lie in none of the ranges."""
-    holes: Ranges = []
-    at = 1
-    for first, last in _joined(ranges):
-        if first > at:
-            holes.append((at, first - 1))
-        at = last + 1
-    return [*holes, (at, END)] if at <= END else holes
-
-
-def _common(one: Ranges, other: Ranges) -> Ranges:
-    """Return where two lists of ranges apart from each other overlap."""
-    found = [(max(a, c), min(b, d)) for a, b in one for c, d in other if max(a, c) <= min(b, d)]
-    return sorted(found)

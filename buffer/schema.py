@@ -35,7 +35,7 @@ CREATE TABLE parcel (consumer TEXT NOT NULL, epoch INTEGER NOT NULL, seq INTEGER
     held INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (consumer, epoch, seq)) WITHOUT ROWID;
 CREATE INDEX parcel_waiting ON parcel (consumer, first) WHERE state < 2;
 CREATE INDEX parcel_last ON parcel (last);
-CREATE TABLE key (id INTEGER PRIMARY KEY, wrapped BLOB NOT NULL);
+CREATE TABLE key (id INTEGER PRIMARY KEY, first INTEGER NOT NULL, wrapped BLOB NOT NULL);
 CREATE TABLE gap (id INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, rows INTEGER NOT NULL,
     ts_min INTEGER NOT NULL, ts_max INTEGER NOT NULL, reason TEXT NOT NULL, class INTEGER NOT NULL, tags BLOB NOT NULL);
 CREATE INDEX gap_last ON gap (last);
@@ -46,6 +46,7 @@ CREATE TABLE quarantine (id INTEGER PRIMARY KEY, consumer TEXT NOT NULL, epoch I
     ts_max INTEGER NOT NULL, instead_of TEXT NOT NULL, data BLOB NOT NULL);
 """
 
+_CREATE = f"BEGIN; {_TABLES} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION}; COMMIT;"
 
 _UPGRADES = {
     # Parcels of format 1 hold events and data together: priority 0. Their consumers have cut both to the same place.
@@ -76,7 +77,7 @@ _UPGRADES = {
         ALTER TABLE segment ADD COLUMN class INTEGER NOT NULL DEFAULT 2;
         ALTER TABLE segment ADD COLUMN thinned INTEGER NOT NULL DEFAULT 0;
         UPDATE segment SET class = 7 WHERE kind = 4;
-        CREATE TABLE key (id INTEGER PRIMARY KEY, wrapped BLOB NOT NULL);
+        CREATE TABLE key (id INTEGER PRIMARY KEY, first INTEGER NOT NULL, wrapped BLOB NOT NULL);
         ALTER TABLE gap RENAME TO gap_3;
         CREATE TABLE gap (id INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, rows INTEGER NOT NULL,
             ts_min INTEGER NOT NULL, ts_max INTEGER NOT NULL, reason TEXT NOT NULL, class INTEGER NOT NULL,
@@ -96,6 +97,7 @@ async def open_writer(path: Path) -> AsyncIterator[aiosqlite.Connection]:
 
     Raises:
         LogError: not a log, a later version, or not accessible. Nothing is deleted.
+        sqlite3.DatabaseError: damaged.
     """
     try:
         db = await aiosqlite.connect(path, isolation_level=None)
@@ -103,17 +105,24 @@ async def open_writer(path: Path) -> AsyncIterator[aiosqlite.Connection]:
         raise _unusable(path, error) from error
     try:
         try:
+            await db.execute("PRAGMA cell_size_check=ON")
+            await db.execute("PRAGMA secure_delete=OFF")  # on in Debian's SQLite: it would write every freed page again
             await db.execute("PRAGMA auto_vacuum=INCREMENTAL")
             await db.execute("PRAGMA journal_mode=WAL")
             await db.execute("PRAGMA synchronous=FULL")
             await db.execute("PRAGMA wal_autocheckpoint=2000")
             await db.execute("PRAGMA journal_size_limit=67108864")
             await _prepare(db, path)
-        except sqlite3.DatabaseError as error:
+        except sqlite3.OperationalError as error:
             raise _unusable(path, error) from error
         yield db
     finally:
         await db.close()
+
+
+def create(db: sqlite3.Connection) -> None:
+    """Make the tables in a new database, through a plain connection."""
+    db.executescript(_CREATE)
 
 
 async def _prepare(db: aiosqlite.Connection, path: Path) -> None:
@@ -121,9 +130,7 @@ async def _prepare(db: aiosqlite.Connection, path: Path) -> None:
     version = await number(db, "PRAGMA user_version")
     tables = await number(db, "SELECT count(*) FROM sqlite_master")
     if not tables and not application:
-        await db.executescript(
-            f"BEGIN; {_TABLES} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION}; COMMIT;"
-        )
+        await db.executescript(_CREATE)
     elif application != APPLICATION_ID:
         raise LogError(
             say("{path} is a database, but not a Yulink log", path=path), hint=say("name another --data-dir")

@@ -9,7 +9,7 @@ import aiosqlite
 import numpy as np
 import numpy.typing as npt
 
-from buffer.writer import rows_of
+from buffer.records import rows_of
 from edge.core.batch import Batch, Event, Record
 from edge.core.catalogue import Catalogue, Tag
 

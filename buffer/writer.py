@@ -10,21 +10,23 @@ from typing import Any, TypeAlias
 import aiosqlite
 
 from buffer.classes import ClassMap
+from buffer.database import Damaged, Database
 from buffer.log_time import LogTime
-from buffer.schema import EVENT_KIND, WAVEFORM_KIND
-from edge.core.batch import Batch, Event, Lane, Record, Waveform
-from edge.core.catalogue import Catalogue
+from buffer.records import in_segments, kind_of, rows_of, times_of
+from buffer.salvage import is_damage
+from buffer.vault import Vault
+from edge.core.batch import Batch, Event, Lane, Record
+from edge.core.catalogue import Catalogue, Tag
 from edge.core.channel import Channel
 from edge.core.clock import Clock
-from edge.core.codec import encode
 from edge.core.errors import Closed, LogError
 from edge.core.language import say
 
-SEGMENT_ROWS_MAX = 20_000
 GROUP_ROWS_MAX = 100_000
 RETRY_FIRST_S = 0.2
 RETRY_MAX_S = 10.0
 CLOSING_RETRIES_MAX = 5
+REPAIRS_MAX = 3
 
 log = logging.getLogger("yulink.log")
 
@@ -71,9 +73,10 @@ class Writer:
 
     def __init__(
         self,
-        db: aiosqlite.Connection,
+        database: Database,
         catalogue: Catalogue,
         classes: ClassMap,
+        vault: Vault,
         clock: Clock,
         time: LogTime,
         position: int,
@@ -81,9 +84,10 @@ class Writer:
         commit_rows: int,
         rows_waiting_max: int,
     ) -> None:
-        self._db = db
+        self._database = database
         self._catalogue = catalogue
         self._classes = classes
+        self._vault = vault
         self._clock = clock
         self._time = time
         self._commit_interval_s = commit_interval_s
@@ -97,8 +101,19 @@ class Writer:
         """Set when there may be something new to send; whoever waits for that clears it."""
         self.on_stored: list[Callable[[Sequence[Record], Sequence[bytes]], None]] = []
         """Called after each transaction with the records it stored and their bytes."""
+        self.repair: Callable[[], Awaitable[None]] | None = None
+        """Called outside a transaction when the file is damaged; puts a sound one in its place."""
         self.before_storing: Callable[[aiosqlite.Connection, int, int], Awaitable[None]] | None = None
         """Called outside a transaction with the bytes and segments about to be stored: makes room for them."""
+
+    @property
+    def _db(self) -> aiosqlite.Connection:
+        return self._database.db
+
+    @property
+    def tags_saved(self) -> int:
+        """The highest id of a tag that is on file."""
+        return self._tags_saved
 
     async def send(self, entry: Entry) -> None:
         """Hand an entry in, waiting while too many rows wait.
@@ -123,6 +138,15 @@ class Writer:
         entry.done = asyncio.get_running_loop().create_future()
         await self.send(entry)
         return await entry.done
+
+    async def heal(self, generation: int) -> None:
+        """Return when the file that was found damaged in this generation is replaced."""
+
+        async def damaged(db: aiosqlite.Connection) -> None:
+            if self._database.generation == generation:
+                raise Damaged
+
+        await self.alone(damaged)
 
     def close(self) -> None:
         """Take nothing more in; `run` returns when what waits is durable."""
@@ -169,17 +193,24 @@ class Writer:
 
     async def _commit(self, group: Sequence[Entry]) -> list[Any]:
         records = join([entry.record for entry in group if entry.record is not None], self._classes)
-        bodies = [encode(record) for record in records]
+        bodies = [self._vault.write(position, record) for position, record in enumerate(records, self.position + 1)]
         wait_s, tries = RETRY_FIRST_S, 0
         while True:
             began = self._clock.monotonic()
             try:
+                if self._database.is_detached():
+                    await self._database.reattach()
+                    log.error(say("the log's file was removed or replaced; it was written again, nothing is lost"))
                 done = [await entry.work(self._db) if entry.work else None for entry in group]
                 if records and self.before_storing is not None:
                     await self.before_storing(self._db, sum(map(len, bodies)), len(bodies))
                 results = await self._transaction(group, records, bodies)
-            except sqlite3.Error as error:
+            except (sqlite3.Error, OSError) as error:
                 tries += 1
+                if is_damage(error) and self.repair is not None and tries <= REPAIRS_MAX:
+                    await self._roll_back()
+                    await self._repair()
+                    continue
                 await self._failed(error, tries)
                 await asyncio.sleep(wait_s)
                 wait_s = RETRY_FIRST_S if self._closing else min(wait_s * 2, RETRY_MAX_S)
@@ -204,16 +235,27 @@ class Writer:
         for tell in self.on_stored:
             tell(records, bodies)
 
-    async def _failed(self, error: sqlite3.Error, tries: int) -> None:
+    async def _repair(self) -> None:
+        assert self.repair is not None
+        try:
+            await self.repair()
+        except (sqlite3.Error, OSError) as error:
+            await self._failed(error, 1)
+            await asyncio.sleep(RETRY_FIRST_S)
+
+    async def _roll_back(self) -> None:
+        try:
+            if self._db.in_transaction:
+                await self._db.rollback()
+        except (sqlite3.Error, ValueError) as error:
+            log.error(say("the log cannot be rolled back: {error}", error=error))
+
+    async def _failed(self, error: sqlite3.Error | OSError, tries: int) -> None:
         self.counters.last_error = str(error)
         if self.counters.writable:
             self.counters.writable = False
             log.error(say("the log cannot be written: {error}; devices are held back until it can", error=error))
-        if self._db.in_transaction:
-            try:
-                await self._db.rollback()
-            except sqlite3.Error as second:
-                log.error(say("the log cannot be rolled back: {error}", error=second))
+        await self._roll_back()
         if self._closing and tries >= CLOSING_RETRIES_MAX:
             rows = self.channel.statistics().rows
             raise LogError(
@@ -231,7 +273,7 @@ class Writer:
             if tags := self._catalogue.since(self._tags_saved):
                 await db.executemany(
                     "INSERT INTO tag VALUES (?, ?, ?, ?, ?)",
-                    [(tag.id, tag.device, tag.name, str(tag.kind), tag.unit) for tag in tags],
+                    [tag_row(tag, self._vault) for tag in tags],
                 )
             first = self.position + 1
             await db.executemany(
@@ -255,6 +297,12 @@ class Writer:
         return results
 
 
+def tag_row(tag: Tag, vault: Vault) -> tuple[object, ...]:
+    """Return a tag as it stands in the table."""
+    device, name, unit = vault.hide(tag.id, tag.device, tag.name, tag.unit)
+    return tag.id, device, name, str(tag.kind), unit
+
+
 def join(records: Sequence[Record], classes: ClassMap) -> list[Record]:
     """Join the batches of each lane and class, in order, into as few segments as the row limit allows."""
     joined: list[Record] = []
@@ -265,38 +313,3 @@ def join(records: Sequence[Record], classes: ClassMap) -> list[Record]:
                 joined += in_segments(whole)
     joined += [record for record in records if not isinstance(record, Batch)]
     return joined
-
-
-def in_segments(batch: Batch) -> list[Batch]:
-    """Cut a batch into pieces of at most as many rows as a segment may have."""
-    if len(batch) <= SEGMENT_ROWS_MAX:
-        return [batch]
-    return [batch.take(slice(start, start + SEGMENT_ROWS_MAX)) for start in range(0, len(batch), SEGMENT_ROWS_MAX)]
-
-
-def kind_of(record: Record) -> int:
-    """Return the number of the record's kind, as the codec writes it."""
-    match record:
-        case Batch():
-            return int(record.lane)
-        case Waveform():
-            return WAVEFORM_KIND
-        case Event():
-            return EVENT_KIND
-
-
-def rows_of(record: Record) -> int:
-    """Return how many readings a record is: a batch's rows; one for a waveform or an event."""
-    return len(record) if isinstance(record, Batch) else 1
-
-
-def times_of(record: Record) -> tuple[int, int]:
-    """Return the first and last source time of a record."""
-    match record:
-        case Batch():
-            return int(record.ts.min()), int(record.ts.max())
-        case Waveform():
-            length_s = len(record) / record.rate_hz if record.rate_hz > 0 else 0.0
-            return record.ts, record.ts + round(length_s * 1e9)
-        case Event():
-            return record.ts, record.ts

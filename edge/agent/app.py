@@ -95,6 +95,7 @@ class Agent:
                     bytes_max=limits.max,
                     free_min=limits.free,
                     first_tag_id=first_tag_id(self._clock),
+                    secret=self.settings.secret(limits.encrypt) if limits.encrypt else None,
                 )
             )
             await closing.enter_async_context(serve_status(self._data_dir, self.describe))

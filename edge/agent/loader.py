@@ -17,7 +17,7 @@ from drivers.api import DriverSection, DriverSpec
 from edge.agent.braces import expand, has_braces
 from edge.agent.located import Located, in_order
 from edge.agent.secrets import find_secret, missing_secret
-from edge.agent.settings import Device, Settings, SiteSection
+from edge.agent.settings import Device, LogSection, Settings, SiteSection
 from edge.agent.yaml_source import KeyPath, Source, read_source
 from edge.core.errors import ConfigError, Problem
 from edge.core.language import say
@@ -95,6 +95,8 @@ class _Builder:
                 if device := self._device(name, raw, every):
                     devices[name] = device
             self._check_together(devices)
+        if isinstance(data.get("log"), dict):
+            self._check_secrets(("log",), LogSection, data["log"])
         uplinks = self._uplinks(data.get("uplink"))
         if not isinstance(root, SiteSection):
             return None

@@ -15,7 +15,7 @@ from edge.agent.located import Located
 from edge.agent.secrets import find_secret, missing_secret
 from edge.core.errors import ConfigError, Problem
 from edge.core.language import say
-from edge.core.section import Duration, Section, Size, refuse
+from edge.core.section import Duration, SecretName, Section, Size, refuse
 from uplink.section import UplinkSection
 
 SITE_LENGTH_MAX = 128
@@ -57,6 +57,9 @@ class LogSection(Section):
 
     free: Size = 500e6
     """How much of the disk stays free: with less the log does not grow, and new readings take the place of old ones."""
+
+    encrypt: SecretName | None = None
+    """The secret that seals what lies on disk, of at least 16 characters. Once sealed, it is needed for ever after."""
 
     commit: Duration = 0.1
     """How long readings may wait in memory before they are durable."""

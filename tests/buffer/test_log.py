@@ -166,15 +166,6 @@ async def test_a_foreign_or_later_database_is_refused_and_untouched(tmp_path: Pa
     db.close()
 
 
-async def test_a_file_that_is_no_database_is_refused_and_untouched(tmp_path: Path) -> None:
-    path = tmp_path / "log.sqlite3"
-    path.write_bytes(b"notes about pumps " * 100)
-    with pytest.raises(LogError, match="cannot be opened"):
-        async with open_log(path, CLOCK):
-            pass
-    assert path.read_bytes().startswith(b"notes about pumps")
-
-
 async def test_a_second_process_is_refused_and_told_who_has_it(tmp_path: Path) -> None:
     path = tmp_path / "log.sqlite3"
     program = (
@@ -196,9 +187,9 @@ async def test_only_the_writer_may_checkpoint(tmp_path: Path) -> None:
     async with open_log(tmp_path / "log.sqlite3", CLOCK) as log:
         await log.append([numbered(0, 1000)])
         with pytest.raises(sqlite3.OperationalError, match=r"readonly|read-only"):
-            await log._reader.execute("CREATE TABLE x (y)")
+            await log._database.reader.execute("CREATE TABLE x (y)")
         with pytest.raises(sqlite3.OperationalError):
-            await log._reader.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            await log._database.reader.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         async with log._writer._db.execute("PRAGMA synchronous") as cursor:
             assert await cursor.fetchone() == (2,)
 
