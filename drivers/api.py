@@ -148,7 +148,10 @@ class Driver(Protocol):
 
     @property
     def read_deadline(self) -> float:
-        """Seconds after which a silent `read` means the device hangs. At least three of its slowest intervals."""
+        """Seconds after which a silent `read` means the device hangs: at least three of its slowest intervals.
+
+        Asked once a session.
+        """
 
     def connect(self) -> AbstractAsyncContextManager[Session]:
         """Open a session. Never retries; closes also when cancelled. Raises `Disconnected`."""

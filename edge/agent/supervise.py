@@ -94,9 +94,10 @@ class Supervisor:
             with self._judged():
                 async with asyncio.timeout(CONNECT_DEADLINE_S):
                     session = await closing.enter_async_context(self.driver.connect())
+                deadline_s = self.driver.read_deadline
             while True:
                 with self._judged():
-                    async with asyncio.timeout(self.driver.read_deadline):
+                    async with asyncio.timeout(deadline_s):
                         records = await session.read()
                 await self._read(records)
 
