@@ -1,0 +1,1 @@
+"""Other gateways on the same simulated devices, for the benchmark that sets them beside ours."""
