@@ -6,12 +6,13 @@ import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import aiosqlite
 
-from buffer import recovery
+from buffer import ledger, recovery
 from buffer.classes import ClassMap
 from buffer.database import Database
 from buffer.log_time import LogTime
@@ -23,10 +24,11 @@ from buffer.salvage import Salvaged, is_damage, salvage
 from buffer.schema import EVENT_KIND, hold, number
 from buffer.vault import Vault
 from buffer.writer import Entry, Writer
-from edge.core.batch import Record
+from edge.core.batch import Event, Record
 from edge.core.catalogue import Catalogue, Tag, ValueKind
 from edge.core.clock import Clock
 from edge.core.errors import CorruptSegment
+from edge.core.ledger import Line, Tally
 
 PRUNE_EVERY_S = 60.0
 READ_ROWS_MAX = 100_000
@@ -77,14 +79,17 @@ class Log:
         self._corrupt: set[int] = set()
         self._rows_put = 0
 
-    async def put(self, record: Record) -> None:
+    async def put(self, record: Record | None, tally: Tally | None = None) -> None:
         """Take a record in; it is durable within the commit interval. Waits while too many rows wait.
 
-        Cancelled while waiting, the record was not taken. Raises LogError when the log is closed.
+        `tally` is counted in the same transaction, and its record must be of its device; data without one counts as
+        read. Cancelled while waiting, the record was not taken. Raises LogError when the log is closed.
         """
-        if len(record):
-            await self._writer.send(Entry(record))
-            self._rows_put += rows_of(record)
+        if record is not None and not len(record):
+            record = None
+        if record is not None or tally:
+            await self._writer.send(Entry(record, tally))
+            self._rows_put += 0 if record is None else rows_of(record)
 
     async def append(self, records: Sequence[Record]) -> None:
         """Take records in and return when they are durable."""
@@ -151,15 +156,32 @@ class Log:
         await recovery.restate(db, tags, self._vault, outboxes)
         lost = await recovery.record_losses(db, salvaged.lost, outboxes)
         await db.execute("COMMIT")
+        await self._begin_ledger(damaged=True)
         for outbox in outboxes:
             await outbox.recount(db)
         self.retention.rows_dropped += lost
         self._damaged_total += 1
         salvaged.tell()
 
+    async def _begin_ledger(self, *, damaged: bool) -> None:
+        wanted = {name: outbox.selection for name, outbox in self._outboxes.items()}
+        await self._writer.ledger.begin(self._database.db, wanted, self._vault.read, damaged=damaged)
+
     def outbox(self, name: str = "brain") -> ParcelOutbox:
         """Return the outbox of a consumer that `open_log` was told of."""
         return self._outboxes[name]
+
+    async def ledger(self, first: int, last: int) -> list[Line]:
+        """Return the ledger's lines of the hours `first` to `last`, both included."""
+        return await ledger.lines(self._database.read, self._writer.ledger, list(self._outboxes), first, last)
+
+    async def untold(self, now: int) -> list[Line]:
+        """Return the ledger's lines that are to be told now; see `buffer.ledger.untold`."""
+        return await ledger.untold(self._database.read, self._writer.ledger, list(self._outboxes), now)
+
+    async def tell(self, statement: Event, lines: Sequence[Line]) -> None:
+        """Store a statement of these lines, and that they are told, in one transaction."""
+        await self._writer.do(partial(self._writer.ledger.mark_told, lines=lines, now=statement.ts), record=statement)
 
     async def prune(self) -> None:
         """Delete what every consumer has committed and is too old, and keep the byte limit; see `FORMAT.md`."""
@@ -244,7 +266,7 @@ async def open_log(
             writer.on_stored.append(outbox.stored)
             log._outboxes[name] = outbox
         outboxes = list(log._outboxes.values())
-        log.retention = Retention(path, Limits(keep_s, bytes_max, free_min), time, outboxes, vault)
+        log.retention = Retention(path, Limits(keep_s, bytes_max, free_min), time, outboxes, writer.ledger, vault)
         if salvaged is not None:
             log._damaged_total += 1
             await recovery.record_losses(db, salvaged.lost, outboxes)
@@ -253,6 +275,7 @@ async def open_log(
         writer.before_storing = log.retention.before_storing
         writer.repair = log._repair
         database.heal = writer.heal
+        await log._begin_ledger(damaged=salvaged is not None)
         writing = asyncio.create_task(writer.run(), name="log writer")
         pruning = asyncio.create_task(_prune_now_and_then(log, clock), name="log retention")
         try:
@@ -324,9 +347,10 @@ async def _begin_run(
 ) -> dict[str, int]:
     """Draw this run's key, and each consumer's epoch: no two of them ever give one identity to different content."""
     epochs = {name: secrets.randbits(EPOCH_BITS - 1) + 1 for name in consumers}
+    named = [(name,) for name in consumers]
     await db.execute("BEGIN IMMEDIATE")
     await db.executemany("INSERT INTO epoch VALUES (?, ?)", [(epoch, clock.now()) for epoch in epochs.values()])
-    await db.executemany("INSERT OR IGNORE INTO consumer VALUES (?, 0, 0)", [(name,) for name in consumers])
+    await db.executemany("INSERT OR IGNORE INTO consumer (name, cut, event_cut) VALUES (?, 0, 0)", named)
     if vault.is_sealing:
         key_id = await number(db, "SELECT max(id) FROM key") + 1
         await db.execute("INSERT INTO key VALUES (?, ?, ?)", (key_id, position + 1, vault.new_key(key_id)))

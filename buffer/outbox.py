@@ -62,6 +62,7 @@ class _Cut:
     stored_bytes: int
     priority: int
     sent: bool = False
+    corrupt: set[int] | None = None
 
     @property
     def identity(self) -> tuple[int, int]:
@@ -116,6 +117,7 @@ class _Taken:
     rows_passed: int = 0
     stored_bytes: int = 0
     exhausted: bool = True
+    hour: int = 0
 
 
 class ParcelOutbox:
@@ -192,7 +194,7 @@ class ParcelOutbox:
 
     async def restate(self, db: aiosqlite.Connection) -> None:
         """Write this consumer's places, and those of its parcels that are missing, into a salvaged file."""
-        await db.execute("INSERT OR REPLACE INTO consumer VALUES (?, ?, ?)", (self.name, self._cut, self._event_cut))
+        await db.execute("INSERT OR REPLACE INTO consumer VALUES (?, ?, ?, 0)", (self.name, self._cut, self._event_cut))
         await db.execute("DELETE FROM backlog WHERE consumer = ?", (self.name,))
         await db.executemany("INSERT INTO backlog VALUES (?, ?, ?)", [(self.name, *each) for each in self._ranges])
         await db.executemany(
@@ -328,18 +330,20 @@ class ParcelOutbox:
         """Return what fits from `first` on."""
         taken = _Taken(first - 1)
         sign = "=" if priority is Priority.EVENT else "<>"
-        seen = 0
+        data, seen = priority is not Priority.EVENT, 0
         async with db.execute(
-            f"SELECT position, rows, bytes FROM segment WHERE position BETWEEN ? AND ? AND kind {sign} {EVENT_KIND}"
-            " ORDER BY position LIMIT ?",
+            "SELECT position, rows, bytes, hour FROM segment"
+            f" WHERE position BETWEEN ? AND ? AND kind {sign} {EVENT_KIND} ORDER BY position LIMIT ?",
             (first, limit, CUT_SEGMENTS_MAX),
         ) as cursor:
-            async for position, rows, stored_bytes in cursor:
+            async for position, rows, stored_bytes, hour in cursor:
                 full = taken.rows + rows > rows_max or taken.stored_bytes + stored_bytes > PARCEL_BYTES_MAX
-                if taken.rows and full:
+                # All data of a parcel is of one hour of the ledger, so that the brain can count by it too.
+                if taken.rows and (full or (data and hour != taken.hour)):
                     taken.exhausted = False
                     break
                 seen += 1
+                taken.hour = hour
                 taken.rows, taken.stored_bytes = taken.rows + rows, taken.stored_bytes + stored_bytes
                 taken.last = position
         taken.exhausted = taken.exhausted and seen < CUT_SEGMENTS_MAX
@@ -351,8 +355,9 @@ class ParcelOutbox:
         """Return what fits from `first` on of what this consumer wants; the records have to be looked at for it."""
         taken = _Taken(first - 1)
         event = priority is Priority.EVENT
-        while taken.last < limit and taken.rows < rows_max and taken.stored_bytes < PARCEL_BYTES_MAX:
-            through = min(taken.last + PICK_SEGMENTS, limit)
+        until = limit if event else await self._hour_end(first, limit)
+        while taken.last < until and taken.rows < rows_max and taken.stored_bytes < PARCEL_BYTES_MAX:
+            through = min(taken.last + PICK_SEGMENTS, until)
             for position, record in await self._source.records(taken.last + 1, through, events=event, data=not event):
                 rows = rows_of(record) if record is not None else 1
                 wanted = self.selection.rows(position, record) if record is not None else 1
@@ -366,6 +371,16 @@ class ParcelOutbox:
             taken.last = through
         taken.exhausted = taken.last >= limit
         return taken
+
+    async def _hour_end(self, first: int, limit: int) -> int:
+        """Return the last position up to which data from `first` on is of one hour of the ledger."""
+        found = await self._database.read(
+            f"SELECT position FROM segment WHERE position BETWEEN ? AND ? AND kind <> {EVENT_KIND} AND hour <>"
+            f" (SELECT hour FROM segment WHERE position >= ? AND kind <> {EVENT_KIND} ORDER BY position LIMIT 1)"
+            " ORDER BY position LIMIT 1",
+            (first, limit, first),
+        )
+        return int(found[0][0]) - 1 if found else limit
 
     async def _cut_one(
         self,
@@ -403,13 +418,14 @@ class ParcelOutbox:
         return taken
 
     async def _fill(self, cut: _Cut) -> Parcel:
-        records, gaps = [], []
+        records, gaps, corrupt = [], [], set[int]()
         events, data = cut.priority in (WHOLE, Priority.EVENT), cut.priority != Priority.EVENT
         for position, record in await self._source.records(cut.first, cut.last, events=events, data=data):
             if record is not None:
                 if (wanted := self.selection.at(position).of(record)) is not None:
                     records.append(wanted)
             else:
+                corrupt.add(position)
                 gaps.append(await self._corrupt(position))
         stored = await self._database.read(
             "SELECT last, rows, ts_min, ts_max, reason, class, tags FROM gap WHERE last BETWEEN ? AND ?"
@@ -420,8 +436,19 @@ class ParcelOutbox:
             gap = read_gap(*columns)
             if cut.covers(event=gap.data_class == DataClass.EVENT.word) and (told := self._wanted(last, gap)):
                 gaps.append(told)
+        cut.corrupt = corrupt
         historical = cut.lane is Priority.BACKLOG
-        return Parcel(cut.epoch, cut.seq, tuple(records), tuple(gaps), historical, cut.lane)
+        hour = await self._hour(cut) if data else 0
+        return Parcel(cut.epoch, cut.seq, tuple(records), tuple(gaps), historical, cut.lane, hour, self.name)
+
+    async def _hour(self, cut: _Cut) -> int:
+        """Return the hour of the ledger in which a parcel's data was stored; 0 when it is of several, or unknown."""
+        found = await self._database.read(
+            "SELECT min(hour), max(hour) FROM segment WHERE position BETWEEN ? AND ? AND devices IS NOT NULL",
+            (cut.first, cut.last),
+        )
+        first, last = (int(hour or 0) for hour in found[0])
+        return first if first == last else 0
 
     async def _corrupt(self, position: int) -> Gap:
         found = await self._database.read(
@@ -482,12 +509,20 @@ class ParcelOutbox:
 
     async def _set(self, state: State, epoch: int, seqs: Sequence[int], then: Then | None = None) -> None:
         changes = [(int(state), self.name, epoch, seq) for seq in seqs]
-        await self._writer.do(
-            lambda db: db.executemany(
+        now, committed, corrupt = self._time.now(), state is State.COMMITTED, set[int]()
+        for parcel in [self._waiting[epoch, seq] for seq in seqs if committed and (epoch, seq) in self._waiting]:
+            if parcel.corrupt is None:
+                await self._fill(parcel)  # it went out before this start
+            corrupt |= parcel.corrupt or set()
+
+        async def step(db: aiosqlite.Connection) -> None:
+            if state is not State.NEW:
+                await self._writer.ledger.progress(db, self.name, epoch, seqs, now, committed, corrupt)
+            await db.executemany(
                 "UPDATE parcel SET state = ? WHERE consumer = ? AND epoch = ? AND seq = ? AND state < 2", changes
-            ),
-            then,
-        )
+            )
+
+        await self._writer.do(step, then)
 
     def stored(self, records: Sequence[Record], bodies: Sequence[bytes]) -> None:
         """Count what the writer has just committed behind the cuts."""

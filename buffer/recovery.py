@@ -53,7 +53,7 @@ async def reclaim(db: aiosqlite.Connection, consumers: Iterable[str]) -> None:
         events = [(row[0], row[1]) for row in parcels if row[2] not in (Priority.LIVE, Priority.BACKLOG)]
         cuts = await _all(db, "SELECT cut, event_cut FROM consumer WHERE name = ?", name)
         cut, event_cut = cuts[0] if cuts else (_last(data + backlog), _last(events))
-        await db.execute("INSERT OR REPLACE INTO consumer VALUES (?, ?, ?)", (name, cut, event_cut))
+        await db.execute("INSERT OR REPLACE INTO consumer VALUES (?, ?, ?, 1)", (name, cut, event_cut))
         for first, last in between([*data, *backlog, (cut + 1, END)]):
             left = f"SELECT count(*) FROM segment WHERE position BETWEEN ? AND ? AND kind <> {EVENT_KIND}"
             if await number(db, left, (first, last)):

@@ -7,6 +7,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 import aiosqlite
@@ -14,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from buffer import gaps
+from buffer.ledger import Ledger
 from buffer.log_time import LogTime
 from buffer.outbox import END, Forgotten, ParcelOutbox
 from buffer.ranges import Ranges, between, borders_of, common, joined, same_side
@@ -60,6 +63,7 @@ class _Segment:
     ts_max: int
     stored: int
     data_class: int
+    hour: int
 
 
 @dataclass(slots=True)
@@ -82,6 +86,7 @@ class Retention:
         limits: Limits,
         time: LogTime,
         outboxes: Sequence[ParcelOutbox],
+        ledger: Ledger,
         vault: Vault,
     ) -> None:
         self.limits = limits
@@ -93,6 +98,7 @@ class Retention:
         self._path = path
         self._time = time
         self._outboxes = outboxes
+        self._ledger = ledger
         self._vault = vault
         self._budget = 0
         self._done_through: dict[object, int] = {}
@@ -202,6 +208,7 @@ class Retention:
             await gaps.record(db, _loss(run, FULL, sum(each.rows for each in run), tag), borders)
             for call in self.on_dropped:
                 await call(db, Dropped(FULL, data_class, tag, ts))
+        await self._ledger.drop(db, [each.position for each in chosen], FULL)
         await _delete(db, [each.position for each in chosen])
         freed.done_through[data_class] = chosen[-1].position
         freed.segments += len(chosen)
@@ -220,6 +227,8 @@ class Retention:
             if not found:
                 continue
             run = next(_runs(found, borders))
+            _, alike = next(groupby(run, attrgetter("hour")))  # rows keep their hour of the ledger
+            run = [*alike]
             ends = np.cumsum([each.rows for each in run])
             run = run[: max(int(np.searchsorted(ends, THIN_ROWS, "right")), 1)]
             for key in sorted({(each.data_class, each.kind) for each in run}):
@@ -248,15 +257,17 @@ class Retention:
             body = self._vault.write(place.position, piece)
             after += len(body)
             await db.execute(
-                "INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1)",
+                "INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?)",
                 (
                     *(place.position, place.kind, len(piece), len(body), int(piece.ts.min()), int(piece.ts.max())),
-                    *(place.stored, place.data_class),
+                    *(place.stored, place.data_class, place.hour, self._ledger.devices(piece)),
                 ),
             )
             await db.execute("INSERT INTO body VALUES (?, ?)", (place.position, body))
+            await self._ledger.keep_wanted(db, place.position, piece)
         gone = whole.take(~kept)
         if len(gone):
+            await self._ledger.lose(db, run[0].position, run[0].hour, gone, THINNED)
             await gaps.record(db, _loss(run, THINNED, len(gone), gone.tag, gone.ts), borders)
             for call in self.on_dropped:
                 await call(db, Dropped(THINNED, DataClass(run[0].data_class), gone.tag, gone.ts))
@@ -306,6 +317,7 @@ class Retention:
             await db.execute("DELETE FROM parcel WHERE last < ? AND state = 2", (oldest,))
             await db.execute("DELETE FROM key WHERE id < (SELECT max(id) FROM key WHERE first <= ?)", (oldest,))
             await db.execute("DELETE FROM gap WHERE last < ? AND last <= ?", (oldest, through))
+        await self._ledger.prune(db)
         # Below the guard the file keeps its free pages: what it gives back there, it would not get again.
         if self.room.free >= self.limits.free_min:
             await db.execute_fetchall("PRAGMA incremental_vacuum(2000)")
@@ -314,7 +326,7 @@ class Retention:
 
 async def _list(db: aiosqlite.Connection, where: str, first: int, last: int, count: int) -> list[_Segment]:
     rows = await db.execute_fetchall(
-        "SELECT position, kind, rows, bytes, ts_min, ts_max, stored, class FROM segment"
+        "SELECT position, kind, rows, bytes, ts_min, ts_max, stored, class, hour FROM segment"
         f" WHERE position BETWEEN ? AND ? AND {where} ORDER BY position LIMIT ?",
         (first, last, count),
     )

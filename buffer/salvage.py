@@ -29,7 +29,20 @@ from edge.core.language import say
 RANGE = 1024
 FAILURES_MAX = 20_000
 END = 2**62
-COPIED_WHOLE = ("key", "epoch", "consumer", "backlog", "parcel", "selection", "quarantine", "gap")
+COPIED_WHOLE = (
+    "key",
+    "epoch",
+    "consumer",
+    "backlog",
+    "parcel",
+    "selection",
+    "quarantine",
+    "gap",
+    "ledger",
+    "ledger_way",
+    "ledger_drop",
+    "ledger_wanted",
+)
 _CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 log = logging.getLogger("yulink.log")
@@ -236,9 +249,9 @@ def _copy_records(
     columns = "position, kind, rows, bytes, ts_min, ts_max, stored"
     more = ""
     with suppress(sqlite3.Error):
-        if any(row[1] == "class" for row in source.execute("PRAGMA table_info(segment)")):
-            more = ", class, thinned"
-    marks = ", ".join("?" * (9 if more else 7))
+        had = {row[1] for row in source.execute("PRAGMA table_info(segment)")}
+        more = "".join(f", {column}" for column in ("class", "thinned", "hour", "devices") if column in had)
+    marks = ", ".join("?" * (7 + more.count(",")))
     for rows, lost in _ranges(
         source, f"SELECT {columns}{more} FROM segment WHERE position BETWEEN ? AND ?", first, last
     ):
@@ -268,7 +281,7 @@ def _copy_records(
                 described = Lost(position, position, rows_of(record))
                 dear = DataClass.EVENT if isinstance(record, Event) else DataClass.TELEMETRY
                 target.execute(
-                    "INSERT OR IGNORE INTO segment VALUES (?, ?, ?, ?, ?, ?, 0, ?, 0)",
+                    "INSERT OR IGNORE INTO segment VALUES (?, ?, ?, ?, ?, ?, 0, ?, 0, 0, NULL)",
                     (position, kind_of(record), rows_of(record), len(body), *times_of(record), dear),
                 )
         target.execute("INSERT OR IGNORE INTO body VALUES (?, ?)", (position, body))

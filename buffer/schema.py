@@ -7,23 +7,27 @@ from pathlib import Path
 
 import aiosqlite
 
+from buffer import ledger
 from edge.core import lock
 from edge.core.errors import LogError
 from edge.core.language import say
 
 APPLICATION_ID = 0x59554C4B
 WAVEFORM_KIND, EVENT_KIND = 3, 4  # of a segment, as the codec numbers them
-VERSION = 4
+VERSION = 5
 
-_TABLES = """
+_TABLES = (
+    """
 CREATE TABLE tag (id INTEGER PRIMARY KEY, device TEXT NOT NULL, name TEXT NOT NULL, kind TEXT NOT NULL,
     unit TEXT NOT NULL);
 CREATE UNIQUE INDEX tag_copy ON tag (id, device, name, kind, unit);
 CREATE TABLE segment (position INTEGER PRIMARY KEY, kind INTEGER NOT NULL, rows INTEGER NOT NULL,
     bytes INTEGER NOT NULL, ts_min INTEGER NOT NULL, ts_max INTEGER NOT NULL, stored INTEGER NOT NULL,
-    class INTEGER NOT NULL DEFAULT 2, thinned INTEGER NOT NULL DEFAULT 0);
+    class INTEGER NOT NULL DEFAULT 2, thinned INTEGER NOT NULL DEFAULT 0,
+    hour INTEGER NOT NULL DEFAULT 0, devices BLOB);
 CREATE TABLE body (position INTEGER PRIMARY KEY, data BLOB NOT NULL);
-CREATE TABLE consumer (name TEXT PRIMARY KEY, cut INTEGER NOT NULL, event_cut INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE consumer (name TEXT PRIMARY KEY, cut INTEGER NOT NULL, event_cut INTEGER NOT NULL,
+    away INTEGER NOT NULL DEFAULT 1) WITHOUT ROWID;
 CREATE TABLE backlog (consumer TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
     PRIMARY KEY (consumer, first)) WITHOUT ROWID;
 CREATE INDEX segment_event ON segment (position) WHERE kind = 4;
@@ -32,7 +36,8 @@ CREATE TABLE parcel (consumer TEXT NOT NULL, epoch INTEGER NOT NULL, seq INTEGER
     last INTEGER NOT NULL, rows INTEGER NOT NULL, bytes INTEGER NOT NULL, state INTEGER NOT NULL,
     historical INTEGER NOT NULL, priority INTEGER NOT NULL, part INTEGER NOT NULL DEFAULT 0,
     parts INTEGER NOT NULL DEFAULT 1, instead_of TEXT NOT NULL DEFAULT '', notice TEXT NOT NULL DEFAULT '',
-    held INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (consumer, epoch, seq)) WITHOUT ROWID;
+    held INTEGER NOT NULL DEFAULT 0, handed INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (consumer, epoch, seq)) WITHOUT ROWID;
 CREATE INDEX parcel_waiting ON parcel (consumer, first) WHERE state < 2;
 CREATE INDEX parcel_last ON parcel (last);
 CREATE TABLE key (id INTEGER PRIMARY KEY, first INTEGER NOT NULL, wrapped BLOB NOT NULL);
@@ -45,6 +50,8 @@ CREATE TABLE quarantine (id INTEGER PRIMARY KEY, consumer TEXT NOT NULL, epoch I
     since INTEGER NOT NULL, reason TEXT NOT NULL, rows INTEGER NOT NULL, ts_min INTEGER NOT NULL,
     ts_max INTEGER NOT NULL, instead_of TEXT NOT NULL, data BLOB NOT NULL);
 """
+    + ledger.TABLES
+)
 
 _CREATE = f"BEGIN; {_TABLES} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION}; COMMIT;"
 
@@ -87,6 +94,14 @@ _UPGRADES = {
         DROP TABLE gap_3;
         CREATE INDEX gap_last ON gap (last);
     """,
+    # What format 4 stored is in no ledger: it begins with the upgrade.
+    4: """
+        ALTER TABLE segment ADD COLUMN hour INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE segment ADD COLUMN devices BLOB;
+        ALTER TABLE consumer ADD COLUMN away INTEGER NOT NULL DEFAULT 1;
+        ALTER TABLE parcel ADD COLUMN handed INTEGER NOT NULL DEFAULT 0;
+    """
+    + ledger.TABLES,
 }
 """Format → the statements that make the next one of it."""
 

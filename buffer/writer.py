@@ -11,6 +11,7 @@ import aiosqlite
 
 from buffer.classes import ClassMap
 from buffer.database import Damaged, Database
+from buffer.ledger import Ledger
 from buffer.log_time import LogTime
 from buffer.records import in_segments, kind_of, rows_of, times_of
 from buffer.salvage import is_damage
@@ -21,6 +22,7 @@ from edge.core.channel import Channel
 from edge.core.clock import Clock
 from edge.core.errors import Closed, LogError
 from edge.core.language import say
+from edge.core.ledger import HOUR_NS, Tally
 
 GROUP_ROWS_MAX = 100_000
 RETRY_FIRST_S = 0.2
@@ -39,9 +41,10 @@ Then: TypeAlias = Callable[[Any], None]
 
 @dataclass(slots=True)
 class Entry:
-    """What waits for the writer: a record, a step, or work with transactions of its own; and who awaits it."""
+    """What waits for the writer: a record, a tally, a step, or work with transactions of its own; and who awaits it."""
 
     record: Record | None = None
+    tally: Tally | None = None
     step: Step | None = None
     then: Then | None = None
     work: Step | None = None
@@ -88,6 +91,7 @@ class Writer:
         self._catalogue = catalogue
         self._classes = classes
         self._vault = vault
+        self.ledger = Ledger(catalogue)
         self._clock = clock
         self._time = time
         self._commit_interval_s = commit_interval_s
@@ -126,9 +130,12 @@ class Writer:
         except Closed as error:
             raise LogError(say("the log is closed")) from error
 
-    async def do(self, step: Step, then: Then | None = None) -> Any:
-        """Run a step in a transaction and return its result once that is durable; `then` is called with it first."""
-        return await self._await(Entry(step=step, then=then))
+    async def do(self, step: Step, then: Then | None = None, record: Record | None = None) -> Any:
+        """Run a step, and store a record with it, in a transaction; return its result once that is durable.
+
+        `then` is called with it first.
+        """
+        return await self._await(Entry(record, step=step, then=then))
 
     async def alone(self, work: Step) -> Any:
         """Run work that has transactions of its own, and return its result. It may run again after a failure."""
@@ -267,17 +274,20 @@ class Writer:
         self, group: Sequence[Entry], records: Sequence[Record], bodies: Sequence[bytes]
     ) -> list[Any]:
         db, now = self._db, self._time.now()
+        hour = self._clock.now() // HOUR_NS
+        devices = [self.ledger.devices(record) for record in records]
         await db.execute("BEGIN IMMEDIATE")
-        if records:
+        if records or any(entry.tally for entry in group):
             self._tags_sent = self._catalogue.last_id
             if tags := self._catalogue.since(self._tags_saved):
                 await db.executemany(
                     "INSERT INTO tag VALUES (?, ?, ?, ?, ?)",
                     [tag_row(tag, self._vault) for tag in tags],
                 )
+        if records:
             first = self.position + 1
             await db.executemany(
-                "INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)",
+                "INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?)",
                 [
                     (
                         first + n,
@@ -287,11 +297,15 @@ class Writer:
                         *times_of(record),
                         now,
                         self._classes.of(record),
+                        hour,
+                        devices[n],
                     )
                     for n, (record, body) in enumerate(zip(records, bodies, strict=True))
                 ],
             )
             await db.executemany("INSERT INTO body VALUES (?, ?)", list(enumerate(bodies, first)))
+        put = [(entry.record, entry.tally) for entry in group]
+        await self.ledger.store(db, hour, put, self.position + 1, records, devices)
         results = [await entry.step(db) if entry.step else None for entry in group]
         await db.execute("COMMIT")
         return results

@@ -45,7 +45,12 @@ class Priority(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """One message's content and identity. `historical`: it is backlog, its rows may be older than rows already sent."""
+    """One message's content and identity.
+
+    historical  it is backlog: its rows may be older than rows already sent
+    hour        the hour of the ledger in which all its data was stored; 0 when that is unknown
+    uplink      the name of the consumer it was cut for
+    """
 
     epoch: int
     seq: int
@@ -53,6 +58,8 @@ class Parcel:
     gaps: tuple[Gap, ...] = ()
     historical: bool = False
     priority: Priority = Priority.LIVE
+    hour: int = 0
+    uplink: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -212,9 +212,10 @@ async def test_a_file_of_an_old_format_opens_for_ever(tmp_path: Path, version: i
         assert values(rest.records) == list(range(20, 25))
 
 
-async def test_gaps_and_backlog_of_format_3_come_through(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("version", "data_class"), [(3, ""), (4, "telemetry")])
+async def test_gaps_and_backlog_of_an_old_format_come_through(tmp_path: Path, version: int, data_class: str) -> None:
     path = tmp_path / "log.sqlite3"
-    path.write_bytes((Path(__file__).parent / "databases" / "format-3.sqlite3").read_bytes())
+    path.write_bytes((Path(__file__).parent / "databases" / f"format-{version}.sqlite3").read_bytes())
     async with open_log(path, CLOCK) as log:
         assert log.catalogue[1].path == "plc-1.count"
         assert log.statistics().rows_dropped_total == 10
@@ -225,7 +226,7 @@ async def test_gaps_and_backlog_of_format_3_come_through(tmp_path: Path) -> None
         assert told == [
             (2, "LIVE", list(range(10)), ()),
             (3, "BACKLOG", list(range(10, 20)), ()),
-            (1, "BACKLOG", list(range(30, 40)), (Gap(10, 20, 29, "log full"),)),
+            (1, "BACKLOG", list(range(30, 40)), (Gap(10, 20, 29, "log full", data_class),)),
             (2, "BACKLOG", list(range(40, 45)), ()),
         ]
         await outbox.committed(1234567890123456, 3)

@@ -1,0 +1,439 @@
+"""The ledger's tables: counted in the very transactions that store, confirm or drop the rows; see `FORMAT.md`."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
+from contextlib import suppress
+from typing import Any, Protocol, TypeAlias
+
+import aiosqlite
+import numpy as np
+import numpy.typing as npt
+
+from edge.core.batch import Batch, Event, Record, Waveform
+from edge.core.catalogue import Catalogue
+from edge.core.delivery import Priority
+from edge.core.errors import CorruptSegment
+from edge.core.ledger import COUNTS, HOUR_NS, LATE_NS, Line, Tally, Way
+from edge.core.quality import bad_mask, is_bad
+
+HOURS_MAX = 400 * 24
+GRACE_NS = 60 * 10**9
+AGAIN_NS = 3_600 * 10**9
+STATEMENT_LINES_MAX = 500
+BEFORE_UPLINK, DAMAGED = "pruned before this uplink", "log damaged"
+
+
+Fetch: TypeAlias = Callable[[str, tuple[Any, ...]], Awaitable[Iterable[Any]]]
+"""Runs a query with its parameters and returns all rows."""
+
+
+class Picks(Protocol):
+    """What a filter picks; `buffer.selection.Patterns`."""
+
+    def of(self, record: Record) -> Record | None:
+        """Return what is wanted of a record, the record itself when that is all of it."""
+
+
+class Wanted(Protocol):
+    """What a consumer wants of the log; `buffer.selection.Selection`."""
+
+    is_whole: bool
+
+    def at(self, position: int) -> Picks:
+        """Return the filter that holds at a position."""
+
+
+Key: TypeAlias = tuple[int, int]
+"""Hour and device of a line; on file a device is the id of its first tag, so that no name lies there in the clear."""
+
+TABLES = """
+CREATE TABLE ledger (hour INTEGER NOT NULL, device INTEGER NOT NULL, revision INTEGER NOT NULL, due INTEGER NOT NULL,
+    read INTEGER NOT NULL, bad INTEGER NOT NULL, filtered INTEGER NOT NULL, stored INTEGER NOT NULL,
+    watched_ms INTEGER NOT NULL, connected_ms INTEGER NOT NULL, told INTEGER NOT NULL DEFAULT 0,
+    told_at INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (hour, device)) WITHOUT ROWID;
+CREATE TABLE ledger_way (hour INTEGER NOT NULL, device INTEGER NOT NULL, consumer TEXT NOT NULL, sent INTEGER NOT NULL,
+    committed INTEGER NOT NULL, late INTEGER NOT NULL, withheld INTEGER NOT NULL,
+    PRIMARY KEY (hour, device, consumer)) WITHOUT ROWID;
+CREATE TABLE ledger_wanted (consumer TEXT NOT NULL, position INTEGER NOT NULL, devices BLOB NOT NULL,
+    PRIMARY KEY (consumer, position)) WITHOUT ROWID;
+CREATE INDEX ledger_wanted_position ON ledger_wanted (position);
+CREATE TRIGGER ledger_wanted_gone AFTER DELETE ON segment
+    BEGIN DELETE FROM ledger_wanted WHERE position = OLD.position; END;
+CREATE TABLE ledger_drop (hour INTEGER NOT NULL, device INTEGER NOT NULL, consumer TEXT NOT NULL, reason TEXT NOT NULL,
+    rows INTEGER NOT NULL, PRIMARY KEY (hour, device, consumer, reason)) WITHOUT ROWID;
+"""
+
+
+_COLUMNS = ", ".join(COUNTS)
+_ADDED = ", ".join(f"{name} = {name} + excluded.{name}" for name in COUNTS)
+
+
+class Ledger:
+    """Counts by device and hour. Its methods that take `db` are steps of the writer's transactions."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._known_id = 0
+        self._numbers: dict[str, int] = {}
+        self._firsts: list[int] = [0]
+        self._device_of: npt.NDArray[np.intp] = np.zeros(1, np.intp)
+        self._consumers: tuple[str, ...] = ()
+        self._filters: dict[str, Wanted] = {}
+        self.hours: set[int] = set()
+        """Hours with a line that may have changed since it was told."""
+
+    async def begin(
+        self,
+        db: aiosqlite.Connection,
+        consumers: Mapping[str, Wanted],
+        read: Callable[[int, bytes], Record],
+        *,
+        damaged: bool = False,
+    ) -> None:
+        """Take up the consumers of this run; count for those that are new, or were away, what the log forgot.
+
+        After damage, for all of them, what it lost. `read` gives the record of a position's body.
+        """
+        self._consumers = tuple(consumers)
+        self._filters = {name: wanted for name, wanted in consumers.items() if not wanted.is_whole}
+        # A filter may change for all of the log as long as nothing was promised under the old one.
+        behind = await db.execute_fetchall(
+            "SELECT name FROM consumer WHERE away = 1 OR cut + event_cut = 0"
+            " AND name IN (SELECT consumer FROM ledger_wanted UNION SELECT value FROM json_each(?))",
+            (json.dumps(list(self._filters)),),
+        )
+        await db.execute("BEGIN IMMEDIATE")
+        for (name,) in behind:
+            if name in consumers:
+                await self._catch_up(db, str(name), read, BEFORE_UPLINK)
+        for name in consumers if damaged else ():
+            await self._catch_up(db, name, read, DAMAGED)
+        await db.execute("UPDATE consumer SET away = 1")
+        await db.executemany("UPDATE consumer SET away = 0 WHERE name = ?", [(name,) for name in consumers])
+        await db.execute("COMMIT")
+        self.hours = {
+            int(row[0]) for row in await db.execute_fetchall("SELECT DISTINCT hour FROM ledger WHERE revision > told")
+        }
+
+    # Which device a row is of: a segment keeps, a device, the id of its first tag and the number of its rows.
+
+    def devices(self, record: Record) -> bytes | None:
+        """Return the rows of each device in a record, as the segment keeps them; None for an event."""
+        match record:
+            case Event():
+                return None
+            case Waveform():
+                counts: npt.NDArray[np.intp] = np.bincount(self._places(np.array([record.tag])))
+            case Batch():
+                counts = np.bincount(self._places(record.tag))
+        (present,) = counts.nonzero()
+        firsts = np.array(self._firsts)[present]
+        return np.column_stack([firsts, counts[present]]).astype("<u4").tobytes()
+
+    def _learn(self) -> None:
+        if self._known_id != self._catalogue.last_id:
+            known = np.zeros(self._catalogue.last_id + 1, np.intp)
+            known[: len(self._device_of)] = self._device_of
+            for tag in self._catalogue.since(self._known_id):
+                place = self._numbers.setdefault(tag.device, len(self._firsts))
+                if place == len(self._firsts):
+                    self._firsts.append(tag.id)
+                known[tag.id] = place
+            self._device_of, self._known_id = known, self._catalogue.last_id
+
+    def _places(self, tags: npt.NDArray[np.integer]) -> npt.NDArray[np.intp]:
+        self._learn()
+        return self._device_of[np.where(tags < len(self._device_of), tags, 0)]
+
+    @staticmethod
+    def _rows(devices: bytes) -> Iterable[tuple[int, int]]:
+        return [(first, rows) for first, rows in np.frombuffer(devices, "<u4").reshape(-1, 2).tolist()]
+
+    def number(self, device: str) -> int | None:
+        """Return the id of a device's first tag; None while it has none."""
+        self._learn()
+        place = self._numbers.get(device)
+        return None if place is None else self._firsts[place]
+
+    def name(self, number: int) -> str:
+        """Return the device whose first tag has this id."""
+        return self._catalogue[number].device if number in self._catalogue else ""
+
+    # What the writer's transactions do.
+
+    async def store(
+        self,
+        db: aiosqlite.Connection,
+        hour: int,
+        put: Sequence[tuple[Record | None, Tally | None]],
+        first: int,
+        records: Sequence[Record],
+        devices: Sequence[bytes | None],
+    ) -> None:
+        """Count what a transaction stores: records from the position `first` on, and what was `put` for them."""
+        tallies: dict[int, Tally] = {}
+        stored: Counter[int] = Counter()
+        for record, tally in put:
+            told = [(self.number(tally.device), tally)] if tally is not None else self._untallied(record)
+            for number, each in told:
+                if number is not None:
+                    tallies.setdefault(number, Tally(each.device)).add(each)
+        for blob in devices:
+            stored.update(dict(self._rows(blob or b"")))
+        rows = [
+            (hour, number, each.due, each.read, each.bad, each.filtered, stored[number], each.watched_ms,
+             each.connected_ms)
+            for number, each in tallies.items()
+        ]  # fmt: skip
+        if rows:
+            self.hours.add(hour)
+            await db.executemany(
+                f"INSERT INTO ledger (hour, device, {_COLUMNS}, revision) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1)"
+                f" ON CONFLICT DO UPDATE SET revision = revision + 1, {_ADDED}",
+                rows,
+            )
+        for consumer in self._filters:
+            for position, (stored_record, blob) in enumerate(zip(records, devices, strict=True), first):
+                if blob:
+                    await self._withhold(db, consumer, position, hour, stored_record, blob)
+
+    def _untallied(self, record: Record | None) -> Iterable[tuple[int, Tally]]:
+        """What was put without a tally counts as read in its own place, so that the sums close for it too."""
+        if isinstance(record, Waveform):
+            ((device, rows),) = self._rows(self.devices(record) or b"")
+            yield device, Tally("", read=rows, bad=is_bad(record.quality))
+        elif isinstance(record, Batch):
+            bad = record.take(bad_mask(record.quality))
+            bad_rows = dict(self._rows(self.devices(bad) or b""))
+            for device, rows in self._rows(self.devices(record) or b""):
+                yield device, Tally("", read=rows, bad=bad_rows.get(device, 0))
+
+    async def progress(
+        self,
+        db: aiosqlite.Connection,
+        consumer: str,
+        epoch: int,
+        seqs: Sequence[int],
+        now: int,
+        committed: bool,
+        corrupt: Set[int],
+    ) -> None:
+        """Count parcels of data as sent, the first time, or as committed; before their state is changed.
+
+        Rows at the positions `corrupt` went out as a gap: they are dropped when the rest is committed.
+        """
+        ways: dict[Key, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+        lost: dict[Key, int] = Counter()
+        for seq in seqs:
+            found = await db.execute_fetchall(
+                "SELECT first, last, handed FROM parcel"
+                " WHERE consumer = ? AND epoch = ? AND seq = ? AND state < 2 AND priority <> ?",
+                (consumer, epoch, seq, int(Priority.EVENT)),
+            )
+            for first, last, handed in found:
+                if handed and not committed:
+                    continue
+                for position, hour, stored, devices in await self._segments(db, consumer, first, last):
+                    for device, rows in self._rows(devices):
+                        way = ways[hour, device]
+                        way[0] += 0 if handed else rows
+                        if committed and position in corrupt:
+                            lost[hour, device] += rows
+                        elif committed:
+                            way[1] += rows
+                            way[2] += rows if now - stored > LATE_NS else 0
+        marks = [(consumer, epoch, seq) for seq in seqs]
+        await db.executemany("UPDATE parcel SET handed = 1 WHERE consumer = ? AND epoch = ? AND seq = ?", marks)
+        await self._add_ways(db, consumer, ways)
+        await self._add_dropped(db, consumer, "corrupt segment", lost)
+
+    async def drop(self, db: aiosqlite.Connection, positions: Sequence[int], why: str) -> None:
+        """Count segments that are about to be deleted, for every consumer that has not committed them."""
+        if not positions:
+            return
+        first, last = min(positions), max(positions)
+        gone = frozenset(positions)
+        for consumer in self._consumers:
+            delivered = await self._delivered(db, consumer, first, last)
+            lost: dict[Key, int] = Counter()
+            for position, hour, _, devices in await self._segments(db, consumer, first, last):
+                if position in gone and not any(begin <= position <= end for begin, end in delivered):
+                    for device, rows in self._rows(devices):
+                        lost[hour, device] += rows
+            await self._add_dropped(db, consumer, why, lost)
+
+    async def lose(self, db: aiosqlite.Connection, position: int, hour: int, rows: Batch, why: str) -> None:
+        """Count rows that are taken out of segments around a position, for every consumer that has not committed it."""
+        if not hour:
+            return
+        for consumer in self._consumers:
+            if not await self._delivered(db, consumer, position, position):
+                filtered = self._filters[consumer].at(position).of(rows) if consumer in self._filters else rows
+                devices = self.devices(filtered) if filtered is not None else b""
+                lost = {(hour, device): count for device, count in self._rows(devices or b"")}
+                await self._add_dropped(db, consumer, why, lost)
+
+    async def keep_wanted(self, db: aiosqlite.Connection, position: int, record: Record) -> None:
+        """Keep with a segment that was written anew what each filter leaves of it."""
+        for consumer, filters in self._filters.items():
+            if (wanted := filters.at(position).of(record)) is not record:
+                devices = self.devices(wanted) if wanted is not None else b""
+                await db.execute("INSERT OR REPLACE INTO ledger_wanted VALUES (?, ?, ?)", (consumer, position, devices))
+
+    async def _delivered(self, db: aiosqlite.Connection, consumer: str, first: int, last: int) -> list[tuple[int, int]]:
+        """Return the ranges of a consumer's committed parcels of data between two positions."""
+        found = await db.execute_fetchall(
+            "SELECT first, last FROM parcel WHERE consumer = ? AND last >= ? AND first <= ? AND state = 2"
+            " AND priority <> ?",
+            (consumer, first, last, int(Priority.EVENT)),
+        )
+        return [(int(row[0]), int(row[1])) for row in found]
+
+    async def _add_dropped(self, db: aiosqlite.Connection, consumer: str, why: str, lost: dict[Key, int]) -> None:
+        await db.executemany(
+            "INSERT INTO ledger_drop SELECT hour, device, ?, ?, ? FROM ledger WHERE hour = ? AND device = ?"
+            " ON CONFLICT DO UPDATE SET rows = rows + excluded.rows",
+            [(consumer, why, rows, *key) for key, rows in lost.items()],
+        )
+        await self._changed(db, lost)
+
+    async def _changed(self, db: aiosqlite.Connection, keys: Iterable[Key]) -> None:
+        listed = list(keys)
+        self.hours.update(hour for hour, _ in listed)
+        await db.executemany("UPDATE ledger SET revision = revision + 1 WHERE hour = ? AND device = ?", listed)
+
+    async def _catch_up(
+        self, db: aiosqlite.Connection, consumer: str, read: Callable[[int, bytes], Record], why: str
+    ) -> None:
+        untouched = "consumer = ?1 AND 0 = (SELECT cut + event_cut FROM consumer WHERE name = ?1)"
+        await db.execute(f"DELETE FROM ledger_wanted WHERE {untouched}", (consumer,))
+        await db.execute(f"UPDATE ledger_way SET withheld = 0 WHERE {untouched}", (consumer,))
+        if consumer in self._filters:
+            listed = await db.execute_fetchall(
+                "SELECT position, hour, devices, data FROM segment JOIN body USING (position)"
+                " WHERE devices IS NOT NULL AND position NOT IN"
+                " (SELECT position FROM ledger_wanted WHERE consumer = ?)",
+                (consumer,),
+            )
+            for position, hour, devices, body in listed:
+                with suppress(CorruptSegment):  # nobody knows whose it is: it counts as wanted
+                    await self._withhold(db, consumer, int(position), int(hour), read(int(position), body), devices)
+        held: dict[Key, int] = Counter()
+        delivered = await self._delivered(db, consumer, 0, 2**62)
+        for position, hour, _, devices in await self._segments(db, consumer, 0, 2**62):
+            if not any(first <= position <= last for first, last in delivered):
+                for device, rows in self._rows(devices):
+                    held[hour, device] += rows
+        lost = {
+            key: rows
+            for line in await lines(db.execute_fetchall, self, [consumer], 0, 2**62)
+            if (rows := line.waiting(consumer) - held.get(key := (line.hour, self.number(line.device) or 0), 0)) > 0
+        }
+        await self._add_dropped(db, consumer, why, lost)
+
+    async def _withhold(
+        self, db: aiosqlite.Connection, consumer: str, position: int, hour: int, record: Record, devices: bytes
+    ) -> None:
+        """Count the rows of a segment that a consumer's filter leaves out, and keep with the segment what is left."""
+        wanted = self._filters[consumer].at(position).of(record)
+        if wanted is record:
+            return
+        left = self.devices(wanted) if wanted is not None else b""
+        kept = dict(self._rows(left or b""))
+        await db.execute("INSERT OR REPLACE INTO ledger_wanted VALUES (?, ?, ?)", (consumer, position, left))
+        out = {(hour, device): rows - kept.get(device, 0) for device, rows in self._rows(devices)}
+        await self._add_ways(db, consumer, {key: [0, 0, 0, rows] for key, rows in out.items() if rows})
+
+    async def _segments(
+        self, db: aiosqlite.Connection, consumer: str, first: int, last: int
+    ) -> list[tuple[int, int, int, bytes]]:
+        """Return (position, hour, stored, devices) of the data between two positions: what a consumer wants of it."""
+        listed = await db.execute_fetchall(
+            "SELECT s.position, s.hour, s.stored, ifnull(w.devices, s.devices) FROM segment s LEFT JOIN ledger_wanted w"
+            " ON w.consumer = ? AND w.position = s.position"
+            " WHERE s.position BETWEEN ? AND ? AND s.devices IS NOT NULL",
+            (consumer, first, last),
+        )
+        return [(int(position), int(hour), int(stored), bytes(devices)) for position, hour, stored, devices in listed]
+
+    async def _add_ways(self, db: aiosqlite.Connection, consumer: str, ways: Mapping[Key, Sequence[int]]) -> None:
+        await db.executemany(
+            "INSERT INTO ledger_way SELECT hour, device, ?, ?, ?, ?, ? FROM ledger WHERE hour = ? AND device = ?"
+            " ON CONFLICT DO UPDATE SET sent = sent + excluded.sent, committed = committed + excluded.committed,"
+            " late = late + excluded.late, withheld = withheld + excluded.withheld",
+            [(consumer, *way, *key) for key, way in ways.items()],
+        )
+        await self._changed(db, ways)
+
+    async def mark_told(self, db: aiosqlite.Connection, lines: Sequence[Line], now: int) -> None:
+        """Remember which revisions were told; in the transaction that stores the statement."""
+        await db.executemany(
+            "UPDATE ledger SET told = ?, told_at = ? WHERE hour = ? AND device = ?",
+            [(line.revision, now, line.hour, self.number(line.device) or 0) for line in lines],
+        )
+
+    async def prune(self, db: aiosqlite.Connection) -> None:
+        """Keep the last `HOURS_MAX` hours that have lines: a clock that jumped ahead deletes nothing."""
+        kept = "SELECT DISTINCT hour FROM ledger ORDER BY hour DESC LIMIT 1 OFFSET ?"
+        for (oldest,) in await db.execute_fetchall(kept, (HOURS_MAX,)):
+            for table in ("ledger", "ledger_way", "ledger_drop"):
+                await db.execute(f"DELETE FROM {table} WHERE hour <= ?", (oldest,))
+
+
+async def untold(fetch: Fetch, ledger: Ledger, consumers: Sequence[str], now: int) -> list[Line]:
+    """Return lines of closed hours to tell now, oldest first, at most `STATEMENT_LINES_MAX`.
+
+    A line is told a minute after its hour has ended; again when it has changed and nothing of it waits any more, or
+    once an hour while something does.
+    """
+    found: list[Line] = []
+    for hour in sorted(ledger.hours):
+        if now < (hour + 1) * HOUR_NS + GRACE_NS and now >= hour * HOUR_NS:
+            continue
+        told = {
+            ledger.name(device): (int(revision), int(when))
+            for device, revision, when in await fetch(
+                "SELECT device, told, told_at FROM ledger WHERE hour = ? AND revision > told", (hour,)
+            )
+        }
+        if not told:
+            ledger.hours.discard(hour)
+            continue
+        for line in await lines(fetch, ledger, consumers, hour, hour):
+            revision, when = told.get(line.device, (line.revision, 0))
+            settled = not any(map(line.waiting, line.uplinks))
+            if line.revision > revision and (not when or settled or not 0 <= now - when < AGAIN_NS):
+                found.append(line)
+        if len(found) >= STATEMENT_LINES_MAX:
+            break
+    return found[:STATEMENT_LINES_MAX]
+
+
+async def lines(fetch: Fetch, ledger: Ledger, consumers: Sequence[str], first: int, last: int) -> list[Line]:
+    """Return the lines of the hours `first` to `last`, both included, by hour and device."""
+    span = (first, last)
+    dropped: dict[tuple[int, int, str], dict[str, int]] = defaultdict(dict)
+    for hour, name, consumer, reason, rows in await fetch(
+        "SELECT hour, device, consumer, reason, rows FROM ledger_drop WHERE hour BETWEEN ? AND ?", span
+    ):
+        dropped[hour, name, consumer][reason] = rows
+    ways = {
+        (hour, name, consumer): Way(sent, committed, late, withheld, dropped.get((hour, name, consumer), {}))
+        for hour, name, consumer, sent, committed, late, withheld in await fetch(
+            "SELECT hour, device, consumer, sent, committed, late, withheld FROM ledger_way WHERE hour BETWEEN ? AND ?",
+            span,
+        )
+    }
+    columns = ("hour", "device", "revision", *COUNTS)
+    found = []
+    for row in await fetch(
+        f"SELECT {', '.join(columns)} FROM ledger WHERE hour BETWEEN ? AND ? ORDER BY hour, device",
+        span,
+    ):
+        uplinks = {
+            each: ways.get(key := (row[0], row[1], each)) or Way(dropped=dropped.get(key, {})) for each in consumers
+        }
+        counts = dict(zip(columns, row, strict=True))
+        found.append(Line(**counts | {"device": ledger.name(row[1])}, uplinks=uplinks))
+    return found
