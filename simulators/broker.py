@@ -60,6 +60,12 @@ class Broker:
         self._process: asyncio.subprocess.Process | None = None
 
     @property
+    def pid(self) -> int:
+        """The number of the running process."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def url(self) -> str:
         """The address for a configuration."""
         return f"mqtts://{self.host}:{self.port}"

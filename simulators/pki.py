@@ -26,6 +26,7 @@ class Pki:
         *,
         common_name: str | None = None,
         server: bool = False,
+        client: bool = False,
         expired: bool = False,
         host: str = "localhost",
         days: int = 30,
@@ -33,12 +34,14 @@ class Pki:
         """Return the PEM file `name`.pem with a certificate and its key, readable by the owner only.
 
         It is for `common_name`, by default the file's name: of a gateway, "tenant/gateway".
-        A server's certificate is for `host` and, when that is localhost, for 127.0.0.1.
+        A server's certificate, with `client` a client's too, is for `host` and, when that is localhost, for 127.0.0.1.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
         until = now - timedelta(hours=1) if expired else now + timedelta(days=days)
-        usage = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
+        usages = [ExtendedKeyUsageOID.SERVER_AUTH] if server else []
+        if client or not server:
+            usages.append(ExtendedKeyUsageOID.CLIENT_AUTH)
         builder = (
             x509.CertificateBuilder()
             .subject_name(_name(common_name or name))
@@ -48,7 +51,7 @@ class Pki:
             .not_valid_before(now - timedelta(days=1))
             .not_valid_after(until)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         )

@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -32,21 +33,23 @@ class Postgres:
         self.port = free_port()
 
     @property
+    def pid(self) -> int:
+        """The number of the running process."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def dsn(self) -> str:
         """The address of the database."""
         return f"postgresql://yulink:secret@127.0.0.1:{self.port}/yulink"
 
     async def make(self) -> None:
         """Make the files of the server."""
-        self._folder.mkdir(parents=True)
         word = self._folder / "password"
         word.write_text("secret\n")
         if os.getuid() == 0:
             for path in (self._folder, word):
                 os.chown(path, NOBODY, NOBODY)
-            for parent in self._folder.parents:  # pytest's folders are the owner's alone
-                if parent.stat().st_uid == 0 and parent != Path("/") and parent.is_relative_to("/tmp/"):
-                    parent.chmod(parent.stat().st_mode | 0o011)
         await self._run(
             *("initdb", "-D", "data", "-U", "yulink", "--pwfile", "password", "-A", "scram-sha-256"),
             *("-E", "UTF8", "--no-sync", "--locale", "C.UTF-8"),
@@ -93,8 +96,8 @@ class Postgres:
 
 
 @asynccontextmanager
-async def start_postgres(folder: Path) -> AsyncIterator[Postgres]:
-    """Run a server while the block runs.
+async def start_postgres() -> AsyncIterator[Postgres]:
+    """Run a server while the block runs, in a folder of its own: pytest's folders are closed to other users.
 
     Raises:
         RuntimeError: it is not installed or did not start.
@@ -102,9 +105,10 @@ async def start_postgres(folder: Path) -> AsyncIterator[Postgres]:
     programs = find_postgres()
     if programs is None:
         raise RuntimeError("PostgreSQL is not installed; `make test` as root installs it")
-    server = Postgres(programs, folder)
-    try:
-        await server.make()
-        yield server
-    finally:
-        await server.kill()
+    with tempfile.TemporaryDirectory(prefix="yulink-postgres-") as name:
+        server = Postgres(programs, Path(name))
+        try:
+            await server.make()
+            yield server
+        finally:
+            await server.kill()

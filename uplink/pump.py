@@ -215,8 +215,8 @@ class Pump:
 
         puback.add_done_callback(done)
 
-    def _seal(self, topic: str, payload: bytes) -> bytes:
-        return payload if self._sealer is None else self._sealer.seal(topic, payload)
+    def _seal(self, topic: str, payload: bytes, number: tuple[int, int] | None = None) -> bytes:
+        return payload if self._sealer is None else self._sealer.seal(topic, payload, number)
 
     async def _read_acks(self, session: MqttSession) -> None:
         """Queue the brain's acknowledgements and wishes for the loop; what cannot be trusted or read is ignored."""
@@ -334,7 +334,8 @@ class Pump:
     def _publish(self, session: MqttSession, facts: Facts, parcel: Parcel) -> None:
         self._tell_catalogue(session)
         topic = f"{self._root}/{_TOPICS[parcel.priority]}"
-        payload = self._seal(topic, encode(parcel, self._site, self._outbox.catalogue.last_id))
+        plain = encode(parcel, self._site, self._outbox.catalogue.last_id)
+        payload = self._seal(topic, plain, (parcel.epoch, parcel.seq))
         now = self._clock.monotonic()
         flight = _Flight(parcel.epoch, parcel.seq, _rows(parcel), len(payload), now + PUBACK_TIMEOUT_S, None)
         self._flights[parcel.epoch, parcel.seq] = flight

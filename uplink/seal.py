@@ -37,7 +37,7 @@ KEY_LIFETIME_S = 86_400.0
 NONCE_BYTES, SALT_BYTES, TAG_BYTES = 12, 4, 16
 
 _ENCRYPT0, _SIGN1 = 16, 18
-_ALG, _KID, _IV, _X5CHAIN = 1, 4, 5, 33
+_ALG, _KID, _IV, _X5CHAIN, _NUMBER = 1, 4, 5, 33, "seq"
 _ES256, _EDDSA, _PS256 = -7, -8, -37
 
 CIPHERS = {"A256GCM": 3, "SM4-GCM": -65_600}
@@ -73,8 +73,13 @@ def _aead_decrypt(alg: int, key: bytes, nonce: bytes, sealed: bytes, aad: bytes)
     return decryptor.update(sealed[:-TAG_BYTES]) + decryptor.finalize()
 
 
-def _encrypt0(alg: int, key: bytes, kid: bytes, nonce: bytes, plain: bytes, topic: str) -> bytes:
-    protected = cbor2.dumps({_ALG: alg, _KID: kid})
+def _encrypt0(
+    alg: int, key: bytes, kid: bytes, nonce: bytes, plain: bytes, topic: str, number: tuple[int, int] | None = None
+) -> bytes:
+    header: dict[int | str, Any] = {_ALG: alg, _KID: kid}
+    if number is not None:
+        header[_NUMBER] = list(number)
+    protected = cbor2.dumps(header)
     aad = cbor2.dumps(["Encrypt0", protected, topic.encode()])
     sealed = _aead_encrypt(alg, key, nonce, plain, aad)
     return cbor2.dumps(cbor2.CBORTag(_ENCRYPT0, [protected, {_IV: nonce}, sealed]))
@@ -87,6 +92,7 @@ class _Envelope:
     nonce: bytes
     protected: bytes
     sealed: bytes
+    number: tuple[int, int] | None
 
     @classmethod
     def parse(cls, payload: bytes) -> "_Envelope":
@@ -94,7 +100,11 @@ class _Envelope:
             tagged = cbor2.loads(payload)
             protected, unprotected, sealed = tagged.value
             header = cbor2.loads(protected)
-            envelope = cls(header[_ALG], header[_KID], unprotected[_IV], protected, sealed)
+            number = header.get(_NUMBER)
+            if number is not None:
+                epoch, seq = map(int, number)
+                number = (epoch, seq)
+            envelope = cls(header[_ALG], header[_KID], unprotected[_IV], protected, sealed, number)
             texts = (envelope.kid, envelope.nonce, envelope.sealed)
             if (
                 tagged.tag != _ENCRYPT0
@@ -117,6 +127,15 @@ class _Envelope:
 def is_sealed(payload: bytes) -> bool:
     """Tell whether a payload is an envelope: tag 16 (COSE_Encrypt0), or 18 (COSE_Sign1) around one."""
     return payload[:1] in (b"\xd0", b"\xd2")
+
+
+def number_of(payload: bytes) -> tuple[int, int] | None:
+    """Return (epoch, seq) of a sealed message, which its header tells everyone; None where it does not.
+
+    Raises:
+        BadSeal: not a sealed message.
+    """
+    return _Envelope.parse(_sign1_payload(payload) if payload[:1] == b"\xd2" else payload).number
 
 
 def _ack_key(key: bytes, kid: bytes) -> bytes:
@@ -182,11 +201,11 @@ class Sealer:
         ]
         return _sign1(json.dumps(facts).encode(), topic, self._identity, self._chain)
 
-    def seal(self, topic: str, plain: bytes) -> bytes:
-        """Return the message encrypted for the recipients, bound to its topic."""
+    def seal(self, topic: str, plain: bytes, number: tuple[int, int] | None = None) -> bytes:
+        """Return the message encrypted for the recipients, bound to its topic and to its `number`, (epoch, seq)."""
         self._counter += 1
         nonce = self._salt + self._counter.to_bytes(NONCE_BYTES - SALT_BYTES, "big")
-        envelope = _encrypt0(self._alg, self._key, self._kid, nonce, plain, topic)
+        envelope = _encrypt0(self._alg, self._key, self._kid, nonce, plain, topic, number)
         return envelope if self._signing is None else _sign1(envelope, topic, self._signing, ())
 
     def open_ack(self, topic: str, payload: bytes) -> bytes:

@@ -96,19 +96,8 @@ def parser() -> argparse.ArgumentParser:
         say("the brain's end: verify, de-duplicate, store, acknowledge, print"),
         "yulink receive --mqtt mqtts://broker:8883 --ca ca.pem --identity brain.pem --jsonl",
     )
-    receive.add_argument("--mqtt", required=True, metavar="URL", help=say("the broker, e.g. mqtts://broker:8883"))
-    receive.add_argument(
-        "--ca", type=Path, metavar="FILE", help=say("the authority that signed the broker's certificate")
-    )
-    receive.add_argument("--identity", type=Path, metavar="FILE", help=say("our certificate and key, PEM"))
-    receive.add_argument(
-        "--key",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help=say("private key of `yulink keys new`: take only what is sealed to it; may be repeated"),
-    )
+    _broker(receive)
+    _key(receive)
     receive.add_argument(
         "--store",
         type=Path,
@@ -118,7 +107,33 @@ def parser() -> argparse.ArgumentParser:
     )
     sink = receive.add_mutually_exclusive_group()
     sink.add_argument("--jsonl", action="store_true", help=say("print one JSON object a reading"))
+    sink.add_argument("--parquet", type=Path, metavar="DIR", help=say("write Parquet files instead of FILE"))
     sink.add_argument("--postgres", metavar="DSN", help=say("keep readings in PostgreSQL instead of FILE"))
+
+    bridge = _command(
+        commands,
+        "bridge",
+        _bridge,
+        say("from the broker into the stream; any number share the work"),
+        "yulink bridge --mqtt mqtts://broker:8883 --nats tls://n1:4222,tls://n2:4222 --ca ca.pem --identity brain.pem",
+    )
+    _broker(bridge)
+    _nats(bridge)
+    bridge.add_argument(
+        "--name", default="1", metavar="NAME", help=say("of this worker, different for each; default: 1")
+    )
+
+    write = _command(
+        commands,
+        "write",
+        _write,
+        say("from the stream into PostgreSQL, and acknowledge; any number share the work"),
+        "yulink write --nats tls://n1:4222 --postgres postgresql://yulink@db/yulink --mqtt mqtts://broker:8883",
+    )
+    _nats(write)
+    write.add_argument("--postgres", required=True, metavar="DSN", help=say("the database"))
+    _broker(write)
+    _key(write)
 
     simulate = _command(
         commands,
@@ -174,6 +189,32 @@ def _command(
     return command
 
 
+def _broker(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--mqtt", required=True, metavar="URL", help=say("the broker, e.g. mqtts://broker:8883"))
+    command.add_argument(
+        "--ca", type=Path, metavar="FILE", help=say("the authority that signed the servers' certificates")
+    )
+    command.add_argument("--identity", type=Path, metavar="FILE", help=say("our certificate and key, PEM"))
+
+
+def _key(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--key",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help=say("private key of `yulink keys new`: take only what is sealed to it; may be repeated"),
+    )
+
+
+def _nats(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--nats", required=True, metavar="URL", help=say("servers of the stream, with commas"))
+    command.add_argument(
+        "--replicas", type=int, default=3, choices=(1, 3, 5), metavar="N", help=say("copies of the stream; default: 3")
+    )
+
+
 def _config(command: argparse.ArgumentParser) -> None:
     command.add_argument("config", type=Path, metavar="CONFIG", help=say("a YAML file, or a folder of them"))
 
@@ -213,9 +254,21 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _receive(arguments: argparse.Namespace) -> int:
-    from edge.agent.receive import run
+    from edge.agent.receive import receive
 
-    return run(arguments)
+    return receive(arguments)
+
+
+def _bridge(arguments: argparse.Namespace) -> int:
+    from edge.agent.receive import bridge
+
+    return bridge(arguments)
+
+
+def _write(arguments: argparse.Namespace) -> int:
+    from edge.agent.receive import write
+
+    return write(arguments)
 
 
 def _simulate(arguments: argparse.Namespace) -> int:

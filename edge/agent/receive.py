@@ -1,11 +1,12 @@
-"""`yulink receive`: the brain's end as a process."""
+"""`yulink receive`, `yulink bridge`, `yulink write`: the brain's end as processes."""
 
 import argparse
 import asyncio
 import logging
 import signal
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from edge.core.clock import SystemClock
 from edge.core.errors import WrongInput, YulinkError
@@ -18,44 +19,98 @@ from uplink.seal import Opener
 from uplink.section import parse_url
 from uplink.session import Access
 
+if TYPE_CHECKING:
+    from uplink.receiver.stream import StreamAccess
 
-def run(arguments: argparse.Namespace) -> int:
+
+def receive(arguments: argparse.Namespace) -> int:
     """Receive until SIGTERM or SIGINT. Returns the exit code."""
+    access, opener = _access(arguments, "yulink-brain"), _opener(arguments)
+    return _serve(Receiver(access, _store(arguments), SystemClock(), opener=opener).run())
+
+
+def bridge(arguments: argparse.Namespace) -> int:
+    """Carry messages from the broker into the stream until SIGTERM or SIGINT. Returns the exit code."""
+    with _extra("yulink bridge"):
+        from uplink.receiver.bridge import Bridge
+    access = _access(arguments, f"yulink-bridge-{arguments.name}")
+    return _serve(Bridge(access, _stream(arguments), SystemClock()).run())
+
+
+def write(arguments: argparse.Namespace) -> int:
+    """Write messages from the stream into PostgreSQL until SIGTERM or SIGINT. Returns the exit code."""
+    with _extra("yulink write"):
+        from uplink.receiver.postgres import PostgresStore
+        from uplink.receiver.writer import Writer
+    access, opener = _access(arguments, ""), _opener(arguments)
+    store = PostgresStore(arguments.postgres, shared=True)
+    return _serve(Writer(access, _stream(arguments), store, SystemClock(), opener).run())
+
+
+def _access(arguments: argparse.Namespace, client_id: str) -> Access:
+    """Return how to reach the broker: with a client id, in a session that outlives the process."""
     if parse_url(arguments.mqtt) is None:
         raise WrongInput(
             say("{url!r} is not an MQTT address", url=arguments.mqtt), say("write mqtts://host or mqtts://host:8883")
         )
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    access = Access(
+    _files(arguments)
+    return Access(
         url=arguments.mqtt,
         ca=arguments.ca,
         identity=arguments.identity,
-        client_id="yulink-brain",
-        clean_start=False,
-        manual_ack=True,
+        client_id=client_id,
+        clean_start=not client_id,
+        manual_ack=bool(client_id),
     )
-    opener = None
-    if arguments.key:
-        if arguments.ca is None:
+
+
+def _files(arguments: argparse.Namespace) -> None:
+    for option in ("ca", "identity"):
+        file = getattr(arguments, option)
+        if file is not None and not file.is_file():
             raise WrongInput(
-                say("--key needs --ca: the authority of the gateways' certificates"), say("add --ca pki/ca.pem")
+                say("--{option}: there is no file {file}", option=option, file=file), say("check the path")
             )
-        opener = Opener([read_private(key) for key in arguments.key], arguments.ca)
-    store = _store(arguments)
-    asyncio.run(_serve(Receiver(access, store, SystemClock(), jsonl=arguments.jsonl, opener=opener)))
-    return 0
+
+
+def _stream(arguments: argparse.Namespace) -> "StreamAccess":
+    from uplink.receiver.stream import StreamAccess
+
+    servers = tuple(server.strip() for server in arguments.nats.split(","))
+    for server in servers:
+        if not server.startswith(("nats://", "tls://")):
+            raise WrongInput(
+                say("{url!r} is not an address of NATS", url=server), say("write tls://host:4222, several with commas")
+            )
+    # Python and the client library disagree about the end of a TLS connection, loudly and without consequence.
+    logging.getLogger("asyncio").addFilter(lambda record: "eof_received" not in record.getMessage())
+    return StreamAccess(servers, arguments.ca, arguments.identity, arguments.replicas)
+
+
+def _opener(arguments: argparse.Namespace) -> Opener | None:
+    if not arguments.key:
+        return None
+    if arguments.ca is None:
+        raise WrongInput(
+            say("--key needs --ca: the authority of the gateways' certificates"), say("add --ca pki/ca.pem")
+        )
+    return Opener([read_private(key) for key in arguments.key], arguments.ca)
 
 
 def _store(arguments: argparse.Namespace) -> Store:
-    if arguments.postgres is None:
-        return SqliteStore(arguments.store)
-    with extra("--postgres"):
-        from uplink.receiver.postgres import PostgresStore
-    return PostgresStore(arguments.postgres)
+    if arguments.postgres is not None:
+        with _extra("--postgres"):
+            from uplink.receiver.postgres import PostgresStore
+        return PostgresStore(arguments.postgres)
+    if arguments.parquet is not None:
+        with _extra("--parquet"):
+            from uplink.receiver.parquet import ParquetStore
+        return ParquetStore(arguments.parquet)
+    return SqliteStore(arguments.store, jsonl=arguments.jsonl)
 
 
 @contextmanager
-def extra(option: str) -> Iterator[None]:
+def _extra(option: str) -> Iterator[None]:
     """Turn a missing package of the extra `brain` into the words that mend it."""
     try:
         yield
@@ -66,8 +121,14 @@ def extra(option: str) -> Iterator[None]:
         ) from error
 
 
-async def _serve(receiver: Receiver) -> None:
-    running = asyncio.create_task(receiver.run(), name="receiver")
+def _serve(run: Coroutine[Any, Any, None]) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    asyncio.run(_until_told(run))
+    return 0
+
+
+async def _until_told(run: Coroutine[Any, Any, None]) -> None:
+    running = asyncio.create_task(run, name="receiver")
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, running.cancel)

@@ -43,6 +43,10 @@ class Gateway:
         topic = f"v1/{self.name}/key"
         return topic, self._sealer.announcement(topic)
 
+    def open_ack(self, topic: str, payload: bytes) -> bytes:
+        """Return what an acknowledgement says, if it is for us."""
+        return payload if self._sealer is None else self._sealer.open_ack(topic, payload)
+
     def batch(self, seq: int, text: str = "flange") -> Message:
         """Return batch `seq`."""
         ts = 1_767_225_600_000_000_000 + seq * 1_000_000_000
@@ -52,12 +56,12 @@ class Gateway:
             Batch.of(Lane.TEXT, [self._tags], [ts], [text], 0),
         )
         payload = encode(Parcel(self._epoch, seq, records), self.name, self._tags)
-        return self._sealed(f"v1/{self.name}/data/telemetry", payload)
+        return self._sealed(f"v1/{self.name}/data/telemetry", payload, (self._epoch, seq))
 
     def plain(self, batches: int) -> Iterator[Message]:
         """Yield the catalogue and so many batches."""
         yield self.catalogue()
         yield from (self.batch(seq) for seq in range(1, batches + 1))
 
-    def _sealed(self, topic: str, payload: bytes) -> Message:
-        return topic, payload if self._sealer is None else self._sealer.seal(topic, payload)
+    def _sealed(self, topic: str, payload: bytes, number: tuple[int, int] | None = None) -> Message:
+        return topic, payload if self._sealer is None else self._sealer.seal(topic, payload, number)

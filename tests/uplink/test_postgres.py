@@ -4,7 +4,7 @@ import asyncio
 import random
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ from uplink.receiver.postgres import PostgresStore
 
 
 @pytest_asyncio.fixture
-async def server(tmp_path: Path, postgres: None) -> AsyncIterator[Postgres]:
-    async with start_postgres(tmp_path / "postgres") as server:
+async def server(postgres: None) -> AsyncIterator[Postgres]:
+    async with start_postgres() as server:
         yield server
 
 
@@ -168,19 +168,15 @@ async def test_receiver_and_database_killed_again_and_again_store_nothing_twice(
     assert await ask(server, "SELECT sum(rows), sum(replaced) FROM message") == [(4000, 0)]
 
 
-@pytest.mark.parametrize(
-    ("change", "error", "words"),
-    [
-        (lambda dsn: "postgres//nonsense", WrongInput, "not an address"),
-        (lambda dsn: dsn.replace("secret", "wrong"), WrongInput, "refuses us"),
-        (lambda dsn: dsn.rpartition("/")[0] + "/nowhere", WrongInput, "refuses us"),
-        (lambda dsn: "postgresql://yulink@127.0.0.1:1/yulink", Disconnected, "cannot be reached"),
-    ],
-)
-async def test_an_address_that_leads_nowhere_is_told(
-    server: Postgres, change: Callable[[str], str], error: type[YulinkError], words: str
-) -> None:
-    store = PostgresStore(change(server.dsn))
-    with pytest.raises(error, match=words):
-        await store.open()
-    await store.close()
+async def test_an_address_that_leads_nowhere_is_told(server: Postgres) -> None:
+    wrong: list[tuple[str, type[YulinkError], str]] = [
+        ("postgres//nonsense", WrongInput, "not an address"),
+        (server.dsn.replace("secret", "wrong"), WrongInput, "refuses us"),
+        (server.dsn.rpartition("/")[0] + "/nowhere", WrongInput, "refuses us"),
+        ("postgresql://yulink@127.0.0.1:1/yulink", Disconnected, "cannot be reached"),
+    ]
+    for dsn, error, words in wrong:
+        store = PostgresStore(dsn)
+        with pytest.raises(error, match=words):
+            await store.open()
+        await store.close()

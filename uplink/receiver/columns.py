@@ -1,6 +1,6 @@
 """The readings of a message as columns, named by the catalogue: what every store writes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,3 +129,24 @@ def _column(parts: Iterable[Part], dtype: type[Any]) -> Column:
             column.append(part)
     key, kind, ts, value, quality = map(np.concatenate, columns)
     return Column(key, kind, ts, value, quality)
+
+
+def joined(parts: Sequence[tuple[int, Column]]) -> tuple[Ints, Column]:
+    """Return all readings of messages, given as (id, column), as one column, and the id of each."""
+    filled = [(key, column) for key, column in parts if len(column)]
+    columns = [column for _, column in filled]
+    message = np.repeat(np.array([key for key, _ in filled], np.int64), [len(column) for column in columns])
+    if len(columns) == 1:
+        return message, columns[0]
+    if columns and isinstance(columns[0].value, list):
+        value: npt.NDArray[Any] | list[str] = [text for column in columns for text in column.value]
+    else:
+        value = np.concatenate([np.asarray(column.value) for column in columns] or [np.zeros(0)])
+    ints = [np.zeros(0, np.int64)]
+    return message, Column(
+        key=np.concatenate([*ints, *(column.key for column in columns)]),
+        kind=np.concatenate([*ints, *(column.kind for column in columns)]),
+        ts=np.concatenate([*ints, *(column.ts for column in columns)]),
+        value=value,
+        quality=np.concatenate([np.zeros(0, np.uint32), *(column.quality for column in columns)]),
+    )

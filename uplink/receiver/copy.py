@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from uplink import batch_pb2 as pb
-from uplink.receiver.columns import Column, Readings
+from uplink.receiver.columns import Column, Readings, joined
 
 _HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _END = struct.pack(">h", -1)
@@ -41,13 +41,13 @@ def rows_of(messages: Sequence[tuple[int, Readings]]) -> tuple[BytesIO | None, C
     A (tag, ts) that comes again among them is written once, with the last value; how many readings a message replaced
     in this way is returned by its id.
     """
-    floats = _joined([(key, readings.floats) for key, readings in messages])
-    integers = _joined([(key, readings.integers) for key, readings in messages])
-    texts = _joined([(key, readings.texts) for key, readings in messages])
+    floats = joined([(key, readings.floats) for key, readings in messages])
+    integers = joined([(key, readings.integers) for key, readings in messages])
+    texts = joined([(key, readings.texts) for key, readings in messages])
     repeats: Counter[int] = Counter()
     parts = [_HEAD]
-    for (dtype, constant), joined in ((_FLOATS, floats), (_INTEGERS, integers)):
-        message, column, kept = _last_of_each(*joined, repeats)
+    for (dtype, constant), column_of in ((_FLOATS, floats), (_INTEGERS, integers)):
+        message, column, kept = _last_of_each(*column_of, repeats)
         rows = np.empty(int(kept.sum()), dtype)
         for name, value in constant.items():
             rows[name] = value
@@ -69,27 +69,6 @@ def rows_of(messages: Sequence[tuple[int, Readings]]) -> tuple[BytesIO | None, C
     if len(floats[1]) + len(integers[1]) + len(texts[1]) == 0:
         return None, repeats
     return BytesIO(b"".join([*parts, _END])), repeats
-
-
-def _joined(parts: Sequence[tuple[int, Column]]) -> tuple[npt.NDArray[np.int64], Column]:
-    """Return the message id of each reading and all readings as one column."""
-    filled = [(key, column) for key, column in parts if len(column)]
-    columns = [column for _, column in filled]
-    message = np.repeat(np.array([key for key, _ in filled], np.int64), [len(column) for column in columns])
-    if len(columns) == 1:
-        return message, columns[0]
-    if columns and isinstance(columns[0].value, list):
-        value: npt.NDArray[Any] | list[str] = [text for column in columns for text in column.value]
-    else:
-        value = np.concatenate([np.asarray(column.value) for column in columns] or [np.zeros(0)])
-    ints = [np.zeros(0, np.int64)]
-    return message, Column(
-        key=np.concatenate([*ints, *(column.key for column in columns)]),
-        kind=np.concatenate([*ints, *(column.kind for column in columns)]),
-        ts=np.concatenate([*ints, *(column.ts for column in columns)]),
-        value=value,
-        quality=np.concatenate([np.zeros(0, np.uint32), *(column.quality for column in columns)]),
-    )
 
 
 def _last_of_each(

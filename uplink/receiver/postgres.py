@@ -80,6 +80,9 @@ class PostgresStore:
         if self._db is not None:
             self._db.terminate()  # a polite end could wait for a dead server
 
+    async def settle(self) -> None:
+        """Do nothing: a commit leaves nothing over."""
+
     async def announcements(self, gateway: str) -> list[tuple[str, bytes]]:
         """Return the stored key announcements of a gateway, oldest first, as (topic, payload)."""
         rows = await self._safely(
@@ -143,7 +146,13 @@ class PostgresStore:
         try:
             return await work(self._db)
         except (
-            *(OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError),
+            *(
+                OSError,
+                TimeoutError,
+                asyncpg.InterfaceError,
+                asyncpg.InternalClientError,
+                asyncpg.PostgresConnectionError,
+            ),
             *(
                 asyncpg.OperatorInterventionError,
                 asyncpg.InsufficientResourcesError,

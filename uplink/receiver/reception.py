@@ -1,7 +1,7 @@
 """What happens to a message at the brain, wherever it comes from and whatever keeps it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -60,6 +60,9 @@ class Store(Protocol):
         Raises:
             Disconnected: the database is gone. Call `open` again, then commit again.
         """
+
+    async def settle(self) -> None:
+        """Do what may take its time: called after each commit, and about once a second while nothing comes."""
 
     async def announcements(self, gateway: str) -> list[tuple[str, bytes]]:
         """Return the stored key announcements of a gateway, oldest first, as (topic, payload)."""
@@ -129,17 +132,27 @@ class Reception:
                 places.append(place)
         outcome = await self._store.commit(opened, self._clock.now(), refused)
         taken.left.update(places[place] for place in outcome.unresolved)
-        for gateway, acknowledgement in outcome.acknowledgements:
-            topic = f"v1/{gateway}/ack"
-            reply: bytes | None = json.dumps(acknowledgement).encode()
-            if self._opener is not None and reply is not None:
-                reply = self._opener.seal_ack(gateway, topic, reply)
-            if reply is not None:
-                taken.replies.append((topic, reply))
+        taken.replies += await self.replies(outcome.acknowledgements)
         for gateway in sorted({gateway_of(group[place][0]) for place in taken.left}):
             if self._is_due(self._asked, gateway):
                 taken.replies.append((f"v1/{gateway}/cmd/announce", b""))
         return taken
+
+    async def replies(self, acknowledgements: Iterable[tuple[str, dict[str, Any]]]) -> list[tuple[str, bytes]]:
+        """Return acknowledgements as (topic, payload) to publish; none to a gateway whose key is not known."""
+        replies = []
+        for gateway, acknowledgement in acknowledgements:
+            topic = f"v1/{gateway}/ack"
+            reply: bytes | None = json.dumps(acknowledgement).encode()
+            if self._opener is not None and reply is not None:
+                sealed = self._opener.seal_ack(gateway, topic, reply)
+                if sealed is None and self._is_due(self._looked_up, gateway):
+                    await self._learn_again(self._opener, gateway, ())
+                    sealed = self._opener.seal_ack(gateway, topic, reply)
+                reply = sealed
+            if reply is not None:
+                replies.append((topic, reply))
+        return replies
 
     async def _open(self, topic: str, payload: bytes, keys: Sequence[tuple[str, bytes]]) -> Arrived:
         """Return a message that may be stored. Raises BadSeal, UnknownKey."""

@@ -3,18 +3,17 @@
 import asyncio
 import logging
 import random
-import sys
 from typing import Any
 
 from edge.core.clock import Clock
 from edge.core.errors import Disconnected
 from edge.core.language import say
 from uplink.receiver.reception import ReceiverCounters, Reception, Store
-from uplink.receiver.store import SqliteStore
 from uplink.seal import Opener
 from uplink.session import Access, MqttSession, Received, open_session
 
 GROUP_MAX = 200
+SETTLE_EVERY_S = 1.0
 TOPICS = ("key", "catalog/#", "data/#", "event", "gap")
 
 log = logging.getLogger("yulink.receiver")
@@ -26,13 +25,10 @@ class Receiver:
     The broker gets its PUBACK, and the gateway its acknowledgement, after the message is durable in the store.
     """
 
-    def __init__(
-        self, access: Access, store: Store, clock: Clock, *, jsonl: bool = False, opener: Opener | None = None
-    ) -> None:
+    def __init__(self, access: Access, store: Store, clock: Clock, *, opener: Opener | None = None) -> None:
         self._access = access
         self._store = store
         self._clock = clock
-        self._jsonl = store if jsonl and isinstance(store, SqliteStore) else None
         self._reception = Reception(store, clock, opener)
 
     @property
@@ -51,7 +47,7 @@ class Receiver:
             while True:
                 try:
                     await self._store.open()
-                    await self._print()
+                    await self._store.settle()
                     async with open_session(self._access, ("5", "3.1.1")) as (session, _):
                         for topic in TOPICS:
                             await session.subscribe(f"v1/+/+/{topic}")
@@ -68,7 +64,10 @@ class Receiver:
 
     async def _serve(self, session: MqttSession) -> None:
         while True:
-            group = await group_of(session)
+            group = await group_of(session, SETTLE_EVERY_S)
+            if not group:
+                await self._store.settle()
+                continue
             quarantined = self._store.counters.quarantined
             taken = await self._reception.take([(message.topic, message.payload) for message in group])
             for message in group:
@@ -79,19 +78,17 @@ class Receiver:
                 log.error(
                     say("{count} messages cannot be read and were set aside", count=self._store.counters.quarantined)
                 )
-            await self._print()
-
-    async def _print(self) -> None:
-        if self._jsonl is not None:
-            await self._jsonl.read(_print)
+            await self._store.settle()
 
 
-async def group_of(session: MqttSession) -> list[Received]:
-    """Return what has arrived, waiting for at least one message. Raises Disconnected."""
+async def group_of(session: MqttSession, wait_s: float | None = None) -> list[Received]:
+    """Return what has arrived, waiting for at least one message, or for so long. Raises Disconnected."""
     taking = asyncio.create_task(session.received.get())
     try:
         awaited: set[asyncio.Future[Any]] = {taking, session.lost}
-        await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(awaited, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+        if not taking.done() and not session.lost.done():
+            return []
         if not taking.done():
             raise Disconnected(say("the connection was lost: {reason}", reason=session.lost.result()))
         group = [taking.result()]
@@ -101,14 +98,3 @@ async def group_of(session: MqttSession) -> list[Received]:
     while len(group) < GROUP_MAX and not session.received.empty():
         group.append(session.received.get_nowait())
     return group
-
-
-def _print(store: SqliteStore) -> None:
-    """Print what is not printed yet; what is flushed but not marked when we die is printed again."""
-    last = 0
-    for key, line in store.unprinted():
-        sys.stdout.write(line + "\n")
-        last = key
-    sys.stdout.flush()
-    if last:
-        store.mark_printed(last)

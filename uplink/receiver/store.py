@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -56,11 +57,15 @@ CREATE TABLE IF NOT EXISTS quarantine (received INTEGER NOT NULL, topic TEXT NOT
 
 
 class SqliteStore:
-    """A `Store` in one file, used by this process alone and written by one thread."""
+    """A `Store` in one file, used by this process alone, written by one thread; `jsonl` prints what is stored."""
 
-    def __init__(self, path: Path) -> None:
+    version = VERSION
+
+    def __init__(self, path: Path, *, jsonl: bool = False) -> None:
         self._path = path
+        self._jsonl = jsonl
         self._opened = False
+        self._samples: list[tuple[int, Readings]] = []
         self._progress: dict[tuple[str, int], Progress] = {}
         self._tags: dict[str, Tags] = {}
         self._closing = ExitStack()
@@ -85,9 +90,10 @@ class SqliteStore:
         """Return the stored key announcements of a gateway, oldest first, as (topic, payload)."""
         return await self._in_thread(self._announcements, gateway)
 
-    async def read(self, reader: Callable[["SqliteStore"], T]) -> T:
-        """Run something that reads the store between two commits."""
-        return await self._in_thread(reader, self)
+    async def settle(self) -> None:
+        """Print what is not printed yet, when that is wanted; what is flushed but not marked at a crash comes again."""
+        if self._jsonl:
+            await self._in_thread(self._print)
 
     async def close(self) -> None:
         """Close the file."""
@@ -106,13 +112,13 @@ class SqliteStore:
             self._db.execute("PRAGMA synchronous=FULL")
             ((version,),) = self._db.execute("PRAGMA user_version")
             ((tables,),) = self._db.execute("SELECT count(*) FROM sqlite_schema")
-            if tables and version != VERSION:
+            if tables and version != self.version:
                 raise YulinkError(
                     say("{path} was made by another version of this program", path=self._path),
                     say("name another file with --store"),
                 )
             self._db.executescript(_TABLES)
-            self._db.execute(f"PRAGMA user_version = {VERSION}")
+            self._db.execute(f"PRAGMA user_version = {self.version}")
         except lock.InUse as error:
             raise YulinkError(
                 say("the store {path} is in use by process {pid}", path=self._path, pid=error.holder),
@@ -129,7 +135,7 @@ class SqliteStore:
     def _commit(self, arrived: Sequence[Arrived], now: int, refused: Sequence[Refused]) -> Outcome:
         touched: dict[tuple[str, int], Progress] = {}
         new: list[tuple[str, int, int]] = []
-        samples: list[tuple[int, Readings]] = []
+        self._samples.clear()
         outcome = Outcome()
         self._db.execute("BEGIN IMMEDIATE")
         try:
@@ -155,11 +161,10 @@ class SqliteStore:
                 touched[epoch] = self._known(*epoch)
                 if key := self._insert(message, readings, last, each, now):
                     new.append((*epoch, message.seq))
-                    samples.append((key, readings))
                     last += len(readings)
                 else:
                     self.counters.duplicates += 1
-            for key, readings in samples:
+            for key, readings in self._samples:
                 for column in (readings.floats, readings.integers, readings.texts):
                     self._db.executemany("INSERT INTO sample VALUES (?, ?, ?, ?, ?)", _tuples(key, column))
             for one in refused:
@@ -225,7 +230,16 @@ class SqliteStore:
         )
         if not cursor.rowcount:
             return 0
-        key, gateway = cursor.lastrowid or 0, message.gateway
+        key = cursor.lastrowid or 0
+        self._keep(key, message, readings, each)
+        self.counters.messages += 1
+        self.counters.rows += rows
+        return key
+
+    def _keep(self, key: int, message: pb.Batch, readings: Readings, each: Arrived) -> None:
+        """Insert what a message holds; its samples wait for the end of the transaction."""
+        gateway = message.gateway
+        self._samples.append((key, readings))
         self._db.executemany(
             "INSERT INTO waveform VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [
@@ -242,9 +256,6 @@ class SqliteStore:
             "INSERT INTO gap VALUES (?, ?, ?, ?, ?, ?)",
             [(key, gateway, gap.rows, gap.ts_min, gap.ts_max, gap.reason) for gap in message.gaps],
         )
-        self.counters.messages += 1
-        self.counters.rows += rows
-        return key
 
     def _quarantine(self, each: Refused, now: int) -> None:
         self.counters.quarantined += 1
@@ -253,7 +264,16 @@ class SqliteStore:
             "DELETE FROM quarantine WHERE rowid <= (SELECT max(rowid) FROM quarantine) - ?", (QUARANTINE_MAX,)
         )
 
-    def unprinted(self) -> Iterator[tuple[int, str]]:
+    def _print(self) -> None:
+        last = 0
+        for key, line in self._unprinted():
+            sys.stdout.write(line + "\n")
+            last = key
+        sys.stdout.flush()
+        if last:
+            self._db.execute("UPDATE message SET printed = 1 WHERE printed = 0 AND id <= ?", (last,))
+
+    def _unprinted(self) -> Iterator[tuple[int, str]]:
         """Yield (message id, JSON line) of everything not yet marked as printed, in order of arrival."""
         found = self._db.execute(
             "SELECT id, gateway, seq, historical, first, last FROM message WHERE printed = 0 ORDER BY id"
@@ -306,10 +326,6 @@ class SqliteStore:
         ):
             gap = {"gateway": gateway, "rows": rows, "from": iso(ts_min), "to": iso(ts_max), "reason": reason}
             yield {"gap": gap | common}
-
-    def mark_printed(self, through: int) -> None:
-        """Remember that every message up to this id was printed."""
-        self._db.execute("UPDATE message SET printed = 1 WHERE printed = 0 AND id <= ?", (through,))
 
 
 def _tuples(message: int, column: Column) -> Iterator[tuple[Any, ...]]:
