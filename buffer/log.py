@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import sqlite3
+from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -19,8 +20,8 @@ from buffer.log_time import LogTime
 from buffer.outbox import ParcelOutbox
 from buffer.records import rows_of
 from buffer.retention import Retention
-from buffer.room import Limits, file_bytes
-from buffer.salvage import Salvaged, is_damage, salvage
+from buffer.room import Limits, file_bytes, free_bytes
+from buffer.salvage import Salvaged, damaged_files, is_damage, salvage
 from buffer.schema import EVENT_KIND, hold, number
 from buffer.vault import Vault
 from buffer.writer import Entry, Writer
@@ -31,6 +32,7 @@ from edge.core.errors import CorruptSegment
 from edge.core.ledger import Line, Tally
 
 PRUNE_EVERY_S = 60.0
+RATE_SAMPLES = 11  # one a minute
 READ_ROWS_MAX = 100_000
 READ_SEGMENTS_MAX = 1000
 EPOCH_BITS = 53  # what a JSON number holds exactly in every language
@@ -38,7 +40,10 @@ EPOCH_BITS = 53  # what a JSON number holds exactly in every language
 
 @dataclass(frozen=True, slots=True)
 class LogStatistics:
-    """A snapshot. Totals count since the log was opened; rows dropped and thinned include the gaps still on file."""
+    """A snapshot. Totals count since the log was opened; rows dropped and thinned include the gaps still on file.
+
+    `outage_s`: so long undelivered data finds room at the rate of the last ten minutes; None before there is a rate.
+    """
 
     rows_put_total: int
     rows_durable_total: int
@@ -47,11 +52,15 @@ class LogStatistics:
     rows_thinned_total: int
     segments_corrupt_total: int
     damaged_total: int
+    damaged_files: tuple[str, ...]
     payload_bytes_total: int
     transactions_total: int
     commit_ms_last: float
     disk_bytes: int
     disk_bytes_max: int
+    disk_free_bytes: int
+    disk_free_min: int
+    outage_s: float | None
     position: int
     writable: bool
     last_error: str
@@ -67,14 +76,16 @@ class Log:
     retention: Retention
 
     def __init__(
-        self, database: Database, writer: Writer, vault: Vault, catalogue: Catalogue, classes: ClassMap
+        self, database: Database, writer: Writer, vault: Vault, catalogue: Catalogue, classes: ClassMap, clock: Clock
     ) -> None:
         self.catalogue = catalogue
         self.classes = classes
         self._database = database
         self._writer = writer
         self._vault = vault
+        self._clock = clock
         self._damaged_total = 0
+        self._rates: deque[tuple[float, int]] = deque(maxlen=RATE_SAMPLES)
         self._outboxes: dict[str, ParcelOutbox] = {}
         self._corrupt: set[int] = set()
         self._rows_put = 0
@@ -186,6 +197,19 @@ class Log:
     async def prune(self) -> None:
         """Delete what every consumer has committed and is too old, and keep the byte limit; see `FORMAT.md`."""
         await self._writer.alone(self.retention.prune)
+        self._sample_rate()
+
+    def _sample_rate(self) -> None:
+        self._rates.append((self._clock.monotonic(), self._writer.counters.payload_bytes))
+
+    def _outage_s(self) -> float | None:
+        began, stored_bytes = self._rates[0] if self._rates else (0.0, 0)
+        seconds = self._clock.monotonic() - began
+        per_second = (self._writer.counters.payload_bytes - stored_bytes) / seconds if seconds > 0 else 0.0
+        if not per_second:
+            return None
+        room, factor = self.retention.headroom()
+        return max(room, 0.0) / (per_second * factor)
 
     def statistics(self) -> LogStatistics:
         """Return a snapshot."""
@@ -198,11 +222,15 @@ class Log:
             rows_thinned_total=self.retention.rows_thinned,
             segments_corrupt_total=len(self._corrupt),
             damaged_total=self._damaged_total,
+            damaged_files=damaged_files(self._database.path),
             payload_bytes_total=counters.payload_bytes,
             transactions_total=counters.transactions,
             commit_ms_last=counters.commit_ms,
             disk_bytes=file_bytes(self._database.path),
             disk_bytes_max=int(self.retention.limits.bytes_max),
+            disk_free_bytes=free_bytes(self._database.path),
+            disk_free_min=int(self.retention.limits.free_min),
+            outage_s=self._outage_s(),
             position=self._writer.position,
             writable=counters.writable,
             last_error=counters.last_error,
@@ -260,7 +288,7 @@ async def open_log(
         writer = Writer(
             database, catalogue, classes, vault, clock, time, position, commit_interval_s, commit_rows, rows_waiting_max
         )
-        log = Log(database, writer, vault, catalogue, classes)
+        log = Log(database, writer, vault, catalogue, classes, clock)
         for name, patterns in only.items():
             outbox = await ParcelOutbox.load(name, epochs[name], database, writer, log, time, patterns)
             writer.on_stored.append(outbox.stored)
@@ -272,6 +300,10 @@ async def open_log(
             await recovery.record_losses(db, salvaged.lost, outboxes)
         log.retention.rows_dropped = await number(db, "SELECT sum(rows) FROM gap WHERE reason <> 'thinned'")
         log.retention.rows_thinned = await number(db, "SELECT sum(rows) FROM gap WHERE reason = 'thinned'")
+        log.retention.payload_on_file = await number(db, "SELECT sum(bytes) FROM segment")
+        await log.retention.measure(db)
+        log._sample_rate()
+        writer.on_stored.append(log.retention.stored)
         writer.before_storing = log.retention.before_storing
         writer.repair = log._repair
         database.heal = writer.heal

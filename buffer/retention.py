@@ -21,7 +21,7 @@ from buffer.log_time import LogTime
 from buffer.outbox import END, Forgotten, ParcelOutbox
 from buffer.ranges import Ranges, between, borders_of, common, joined, same_side
 from buffer.records import in_segments
-from buffer.room import Limits, Room, measure, needed
+from buffer.room import PAYLOAD_FACTOR, Limits, Room, free_bytes, main_file_bytes, measure, needed
 from buffer.schema import EVENT_KIND, WAVEFORM_KIND, number
 from buffer.thin import kept_rows
 from buffer.vault import Vault
@@ -36,6 +36,7 @@ THIN_ROWS = 100_000
 THIN_AFTER_NS = 600 * 10**9
 BUDGET_BYTES_MAX = 4 << 20
 SLACK = 0.01
+FACTOR_MAX = 4.0
 SAY_EVERY_S = 60.0
 
 FULL, THINNED = "log full", "thinned"
@@ -73,6 +74,7 @@ class _Freed:
     segments: int = 0
     dropped: int = 0
     thinned: int = 0
+    payload: int = 0
     forgotten: list[Forgotten] = field(default_factory=list)
     done_through: dict[object, int] = field(default_factory=dict)
 
@@ -95,6 +97,7 @@ class Retention:
         self.rows_dropped = 0
         self.rows_thinned = 0
         self.room = Room(0, 0, 0)
+        self.payload_on_file = 0
         self._path = path
         self._time = time
         self._outboxes = outboxes
@@ -114,15 +117,34 @@ class Retention:
             return
         await self.make_room(db, need)
 
+    def stored(self, records: Sequence[Record], bodies: Sequence[bytes]) -> None:
+        """Count what the writer has just committed."""
+        self.payload_on_file += sum(map(len, bodies))
+
+    def headroom(self) -> tuple[float, float]:
+        """Return how many bytes more the file may take by undelivered data, and how many it takes a byte of payload.
+
+        Delivered history gives way, so it counts as room. Negative: something undelivered has to go next.
+        """
+        factor = max(self.room.used / self.payload_on_file, 1.0) if self.payload_on_file > 0 else PAYLOAD_FACTOR
+        factor = min(factor, FACTOR_MAX)
+        undelivered = max((outbox.backlog().stored_bytes for outbox in self._outboxes), default=0) * factor
+        now = Room(self.room.used, main_file_bytes(self._path), free_bytes(self._path))
+        return now.allowed(self.limits, protected=False) - undelivered, factor
+
+    async def measure(self, db: aiosqlite.Connection) -> None:
+        """Look at what the log takes of the disk."""
+        self.room = await measure(db, self._path)
+
     async def make_room(self, db: aiosqlite.Connection, need: int = 0) -> None:
         """Take away what must go until `need` bytes more are within the limits, or nothing is left to take."""
-        self.room = await measure(db, self._path)
+        await self.measure(db)
         while self._over(self.room, need) > 0:
             freed = await self._transaction(db, need)
             self._tell(freed)
             if not freed.segments:
                 break
-            self.room = await measure(db, self._path)
+            await self.measure(db)
         left = self.room.allowed(self.limits, protected=False) - self.room.used - need
         self._budget = round(min(max(left, 0), BUDGET_BYTES_MAX))
 
@@ -151,6 +173,7 @@ class Retention:
         for outbox in self._outboxes:
             outbox.forget(freed.forgotten)
         self._done_through |= freed.done_through
+        self.payload_on_file -= freed.payload
         self.rows_dropped += freed.dropped
         self.rows_thinned += freed.thinned
         self._untold += freed.dropped + freed.thinned
@@ -181,6 +204,7 @@ class Retention:
                 chosen = _first_bytes(found, want)
                 await _delete(db, [each.position for each in chosen])
                 freed.segments += len(chosen)
+                freed.payload += sum(each.stored_bytes for each in chosen)
                 want -= sum(each.stored_bytes for each in chosen)
                 if want <= 0 or freed.segments >= CHUNK_SEGMENTS:
                     return
@@ -213,6 +237,7 @@ class Retention:
         freed.done_through[data_class] = chosen[-1].position
         freed.segments += len(chosen)
         freed.dropped += sum(each.rows for each in chosen)
+        freed.payload += sum(each.stored_bytes for each in chosen)
         freed.forgotten += [
             Forgotten(each.position, each.rows, each.stored_bytes, event, found.get(each.position)) for each in chosen
         ]
@@ -274,6 +299,7 @@ class Retention:
         freed.segments += len(run)
         freed.thinned += len(gone)
         saved = sum(each.stored_bytes for each in run) - after
+        freed.payload += saved
         freed.forgotten.append(Forgotten(places[-1].position, len(gone), saved, event=False, record=gone))
 
     async def _records(self, db: aiosqlite.Connection, run: Sequence[_Segment]) -> dict[int, Record]:
@@ -307,6 +333,7 @@ class Retention:
             await db.execute("BEGIN IMMEDIATE")
             await self._delete_delivered(db, float("inf"), freed, stored_before)
             await db.execute("COMMIT")
+            self.payload_on_file -= freed.payload
             if not freed.segments:
                 break
         await self.make_room(db)

@@ -48,6 +48,14 @@ def free_bytes(path: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
+def main_file_bytes(path: Path) -> int:
+    """Return the size of the database without its write-ahead log, 0 where there is none."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def file_bytes(path: Path) -> int:
     """Return the size of the database with its write-ahead log."""
     total = 0
@@ -67,11 +75,7 @@ async def used_bytes(db: aiosqlite.Connection) -> int:
 
 async def measure(db: aiosqlite.Connection, path: Path) -> Room:
     """Return the room as it is now."""
-    try:
-        file = path.stat().st_size
-    except FileNotFoundError:
-        file = 0
-    return Room(await used_bytes(db), file, free_bytes(path))
+    return Room(await used_bytes(db), main_file_bytes(path), free_bytes(path))
 
 
 def needed(payload_bytes: int, segments: int) -> int:

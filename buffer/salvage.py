@@ -132,6 +132,12 @@ def _aside(path: Path) -> Path:
     raise FileExistsError(aside)
 
 
+def damaged_files(path: Path) -> tuple[str, ...]:
+    """Return the names of the damaged files that were moved aside and still lie there."""
+    found = (each.name for each in path.parent.glob(f"{path.name}.damaged-*"))
+    return tuple(sorted(name for name in found if not name.endswith(("-wal", "-shm"))))
+
+
 def put_in_place(rescue: Path, path: Path, aside: Path) -> None:
     """Put a new file in the place of the old one, which moves aside; at every instant one of the two is there."""
     for end in ("-wal", "-shm"):

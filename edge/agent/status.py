@@ -77,10 +77,6 @@ async def ask_status(data_dir: Path) -> dict[str, Any]:
 
 
 def headroom(status: dict[str, Any]) -> str:
-    """Return how many hours of outage the log's byte limit holds at the rate so far, or "–" before that is known."""
-    kept = status["log"]
-    per_second = kept["payload_bytes_total"] / status["uptime_s"] if status["uptime_s"] else 0
-    if not per_second:
-        return "–"
-    hours = (kept["disk_bytes_max"] - kept["disk_bytes"]) / per_second / 3600
-    return f"{min(hours, 99_999):,.0f}"
+    """Return how many hours of outage the log has room for at the present rate, or "–" before that is known."""
+    seconds = status["log"]["outage_s"]
+    return "–" if seconds is None else f"{min(seconds / 3600, 99_999):,.{0 if seconds > 36_000 else 1}f}"

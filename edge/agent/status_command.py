@@ -33,12 +33,26 @@ def render(status: dict[str, Any]) -> str:
     kept = status["log"]
     lines.append(
         say(
-            "log: {megabytes:.1f} MB on disk, {dropped} rows dropped",
+            "log: {megabytes:.1f} MB on disk, {dropped} rows dropped, {thinned} thinned out",
             megabytes=kept["disk_bytes"] / 1e6,
             dropped=kept["rows_dropped_total"],
+            thinned=kept["rows_thinned_total"],
         )
     )
     lines.append(say("outage: room for {hours} h without the brain at the present rate", hours=headroom(status)))
+    if kept["disk_free_bytes"] < kept["disk_free_min"]:
+        lines.append(
+            say(
+                "disk: {free:.0f} MB free, less than the {guard:.0f} MB of `log: free`; the log does not grow",
+                free=kept["disk_free_bytes"] / 1e6,
+                guard=kept["disk_free_min"] / 1e6,
+            )
+        )
+    if kept["segments_corrupt_total"]:
+        lines.append(say("log: {count} corrupt segments were set aside", count=kept["segments_corrupt_total"]))
+    lines += [
+        say("log: it was damaged once; the old file is kept as {name}", name=name) for name in kept["damaged_files"]
+    ]
     if kept["last_error"]:
         lines.append(say("log: {error}", error=kept["last_error"]))
     for uplink in status["uplinks"]:

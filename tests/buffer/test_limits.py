@@ -196,7 +196,8 @@ async def test_old_telemetry_is_thinned_before_anything_is_dropped(tmp_path: Pat
 def disk(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The free space of the disk, in bytes, as a list of one number."""
     free = [10**12]
-    monkeypatch.setattr("buffer.room.free_bytes", lambda path: free[0])
+    for module in ("room", "retention", "log"):
+        monkeypatch.setattr(f"buffer.{module}.free_bytes", lambda path: free[0])
     return free
 
 
@@ -295,3 +296,42 @@ async def test_steps_of_the_wall_clock_change_neither_order_nor_age(tmp_path: Pa
         await clock.advance(3600)
         await log.prune()
         assert not await log.read(0)
+
+
+async def test_the_outage_that_finds_room_is_told_honestly_also_near_the_guard(tmp_path: Path, disk: list[int]) -> None:
+    clock = VirtualClock()
+    async with small_log(tmp_path, clock, bytes_max=8_000_000, free_min=50_000_000) as log:
+        assert log.statistics().outage_s is None
+        outbox = log.outbox()
+
+        async def minute() -> None:
+            await log.append([noise(1, 200)])
+            await clock.advance(60)
+            await log.prune()
+
+        for _ in range(12):
+            await minute()
+            while (parcel := await outbox.next(5000)) is not None:
+                await outbox.committed(parcel.epoch, parcel.seq)
+        promised = log.statistics().outage_s
+        assert promised is not None
+        # The promise is kept: that long nothing is dropped, a little longer and it is.
+        minutes = 0
+        while not log.statistics().rows_dropped_total + log.statistics().rows_thinned_total:
+            await minute()
+            minutes += 1
+        assert 0.95 < minutes * 60 / promised < 1.3, "rather too little than too much"
+        while (parcel := await outbox.next(5000)) is not None:
+            await outbox.committed(parcel.epoch, parcel.seq)
+        calm = log.statistics().outage_s
+        assert calm is not None
+        disk[0] = 49_000_000
+        await log.prune()
+        full = log.statistics().outage_s
+        assert full is not None
+        assert full <= calm, "below the guard there is only what the file has already"
+        for _ in range(10):
+            await minute()
+        shrinking = log.statistics().outage_s
+        assert shrinking is not None
+        assert shrinking < full - 400

@@ -329,8 +329,15 @@ class _Transaction:
             )
         if message.gaps:
             await db.executemany(
-                "INSERT INTO gap VALUES ($1, $2, $3, $4, $5, $6)",
-                [(gateway, gap.rows, gap.ts_min, gap.ts_max, _clean(gap.reason), key) for gap in message.gaps],
+                "INSERT INTO gap (gateway, rows, ts_min, ts_max, reason, message, data_class, tags, tag_rows)"
+                " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                [
+                    (
+                        *(gateway, gap.rows, gap.ts_min, gap.ts_max, _clean(gap.reason), key),
+                        *(_clean(gap.data_class), list(gap.tags), list(gap.tag_rows)),
+                    )
+                    for gap in message.gaps
+                ],
             )
 
     async def _quarantine(self, db: "asyncpg.Connection[Any]") -> None:

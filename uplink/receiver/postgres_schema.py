@@ -35,6 +35,9 @@ CREATE TABLE IF NOT EXISTS yulink.event (gateway text NOT NULL, ts bigint NOT NU
 CREATE INDEX IF NOT EXISTS event_ts ON yulink.event (ts);
 CREATE TABLE IF NOT EXISTS yulink.gap (gateway text NOT NULL, rows bigint NOT NULL, ts_min bigint NOT NULL,
     ts_max bigint NOT NULL, reason text NOT NULL, message bigint NOT NULL);
+ALTER TABLE yulink.gap ADD COLUMN IF NOT EXISTS data_class text NOT NULL DEFAULT '';
+ALTER TABLE yulink.gap ADD COLUMN IF NOT EXISTS tags bigint[] NOT NULL DEFAULT '{}';
+ALTER TABLE yulink.gap ADD COLUMN IF NOT EXISTS tag_rows bigint[] NOT NULL DEFAULT '{}';
 CREATE TABLE IF NOT EXISTS yulink.announcement (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, topic text NOT NULL,
     payload bytea NOT NULL, received bigint NOT NULL);
 CREATE INDEX IF NOT EXISTS announcement_topic ON yulink.announcement (topic, id);

@@ -24,7 +24,7 @@ from uplink.receiver.reception import Outcome, StoreCounters
 
 QUARANTINE_MAX = 1000
 ANNOUNCEMENTS_MAX = 20
-VERSION = 2
+VERSION = 3
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,7 +49,8 @@ CREATE TABLE IF NOT EXISTS waveform (message INTEGER NOT NULL, tag INTEGER NOT N
 CREATE TABLE IF NOT EXISTS event (message INTEGER NOT NULL, gateway TEXT NOT NULL, ts INTEGER NOT NULL,
     source TEXT NOT NULL, kind TEXT NOT NULL, severity INTEGER NOT NULL, text TEXT NOT NULL, facts TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS gap (message INTEGER NOT NULL, gateway TEXT NOT NULL, rows INTEGER NOT NULL,
-    ts_min INTEGER NOT NULL, ts_max INTEGER NOT NULL, reason TEXT NOT NULL);
+    ts_min INTEGER NOT NULL, ts_max INTEGER NOT NULL, reason TEXT NOT NULL, data_class TEXT NOT NULL DEFAULT '',
+    tags TEXT NOT NULL DEFAULT '[]');
 CREATE TABLE IF NOT EXISTS announcement (topic TEXT NOT NULL, payload BLOB NOT NULL, received INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS quarantine (received INTEGER NOT NULL, topic TEXT NOT NULL, reason TEXT NOT NULL,
     payload BLOB NOT NULL);
@@ -253,8 +254,11 @@ class SqliteStore:
             [(key, gateway, e.ts, e.source, e.kind, e.severity, e.message, e.facts_json) for e in message.events],
         )
         self._db.executemany(
-            "INSERT INTO gap VALUES (?, ?, ?, ?, ?, ?)",
-            [(key, gateway, gap.rows, gap.ts_min, gap.ts_max, gap.reason) for gap in message.gaps],
+            "INSERT INTO gap VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (key, gateway, gap.rows, gap.ts_min, gap.ts_max, gap.reason, gap.data_class, _tag_rows(gap))
+                for gap in message.gaps
+            ],
         )
 
     def _quarantine(self, each: Refused, now: int) -> None:
@@ -321,11 +325,17 @@ class SqliteStore:
         ):
             event = {"gateway": gateway, "ts": iso(ts), "source": source, "kind": kind, "severity": severity}
             yield {"event": event | {"text": text, "facts": json.loads(facts)} | common}
-        for rows, ts_min, ts_max, reason in self._db.execute(
-            "SELECT rows, ts_min, ts_max, reason FROM gap WHERE message = ?", (key,)
+        for rows, ts_min, ts_max, reason, data_class, tags in self._db.execute(
+            "SELECT rows, ts_min, ts_max, reason, data_class, tags FROM gap WHERE message = ?", (key,)
         ):
             gap = {"gateway": gateway, "rows": rows, "from": iso(ts_min), "to": iso(ts_max), "reason": reason}
-            yield {"gap": gap | common}
+            named = {self._tag_path(gateway, tag): count for tag, count in json.loads(tags)}
+            yield {"gap": gap | {"class": data_class, "tags": named} | common}
+
+    def _tag_path(self, gateway: str, tag: int) -> str:
+        """Return device and name of a tag, or its number while no catalogue has named it."""
+        found = self._db.execute("SELECT device, name FROM tag WHERE gateway = ? AND id = ?", (gateway, tag)).fetchone()
+        return ".".join(found) if found else str(tag)
 
 
 def _tuples(message: int, column: Column) -> Iterator[tuple[Any, ...]]:
@@ -366,3 +376,8 @@ def iso(ts: int) -> str:
 
 def _line(fields: dict[str, Any]) -> str:
     return json.dumps(fields, ensure_ascii=False)
+
+
+def _tag_rows(gap: pb.Gap) -> str:
+    """Return (tag, rows) of a gap as JSON."""
+    return json.dumps(list(zip(gap.tags, gap.tag_rows, strict=False)))
