@@ -103,4 +103,11 @@ class Database:
         with closing(sqlite3.connect(rescue, isolation_level=None, check_same_thread=False)) as target:
             await self.db.backup(target)
         aside = self.path.with_name(f"{self.path.name}.found-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
-        await self.replace(lambda: put_in_place(rescue, self.path, aside))
+
+        def exchange() -> None:
+            if not self.path.exists():  # then these are of the file that was removed, and the copy has what they hold
+                for end in ("-wal", "-shm"):
+                    self.path.with_name(self.path.name + end).unlink(missing_ok=True)
+            put_in_place(rescue, self.path, aside)
+
+        await self.replace(exchange)

@@ -205,6 +205,7 @@ async def test_a_log_deleted_while_running_is_written_again_and_loses_nothing(tm
         await log.append([numbered(100, 100)])
         assert values(await everything(log)) == list(range(200))
         assert path.exists()
+    assert {each.name for each in tmp_path.iterdir()} == {"log.sqlite3", "log.sqlite3.lock"}
     async with open_log(path, CLOCK) as log:
         assert values(await everything(log)) == list(range(200))
 
