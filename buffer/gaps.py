@@ -64,7 +64,7 @@ async def record(db: aiosqlite.Connection, loss: Loss, borders: Sequence[int]) -
 
 def read_gap(rows: int, ts_min: int, ts_max: int, reason: str, data_class: int, tags: bytes) -> Gap:
     """Return a gap as it is delivered, from its columns."""
-    word = DataClass(data_class).word if data_class else ""
+    word = DataClass(data_class).word if data_class in DataClass.__members__.values() else ""
     return Gap(rows, ts_min, ts_max, reason, word, tuple((int(tag), int(count)) for tag, count in _unpack(tags).T))
 
 

@@ -28,7 +28,8 @@ from buffer.writer import Entry, Writer
 from edge.core.batch import Event, Record
 from edge.core.catalogue import Catalogue, Tag, ValueKind
 from edge.core.clock import Clock
-from edge.core.errors import CorruptSegment
+from edge.core.errors import CorruptSegment, LogError
+from edge.core.language import say
 from edge.core.ledger import Line, Tally
 
 PRUNE_EVERY_S = 60.0
@@ -282,7 +283,7 @@ async def open_log(
         vault.learn(await _keys(db))
         catalogue = await _load_catalogue(db, vault, first_tag_id)
         classes = ClassMap(catalogue)
-        time = LogTime(clock, await number(db, "SELECT max(stored) FROM segment"))
+        time = LogTime(clock, await number(db, "SELECT stored FROM segment ORDER BY position DESC LIMIT 1"))
         position = await _last_position(db)
         epochs = await _begin_run(db, clock, vault, list(only), position)
         writer = Writer(
@@ -329,7 +330,15 @@ async def _open_sound(database: Database, vault: Vault, consumers: Sequence[str]
     except sqlite3.DatabaseError as error:
         if not is_damage(error):
             raise
-    salvaged = await database.replace(lambda: salvage(database.path, vault))
+    try:
+        salvaged = await database.replace(lambda: salvage(database.path, vault))
+    except (sqlite3.Error, OSError) as error:
+        raise LogError(
+            say(
+                "the log {path} is damaged, and no new one can be made of it: {error}", path=database.path, error=error
+            ),
+            hint=say("free space on the disk, or move the file aside; do not delete it"),
+        ) from error
     salvaged.tell()
     if salvaged.unsure & {"consumer", "parcel", "backlog"}:
         await recovery.reclaim(database.db, consumers)

@@ -246,7 +246,8 @@ class Retention:
         """Thin the oldest undelivered readings of the classes that bear it, and put what stays into few segments."""
         borders = borders_of(self._outboxes, event=False)
         old = self._time.now() - THIN_AFTER_NS
-        where = f"class <= {DataClass.TELEMETRY:d} AND kind < {WAVEFORM_KIND} AND NOT thinned AND stored < {old}"
+        bears_it = f"class IN ({DataClass.DIAGNOSTICS:d}, {DataClass.TELEMETRY:d}) AND kind < {WAVEFORM_KIND}"
+        where = f"{bears_it} AND NOT thinned AND stored < {old}"
         for first, last in self._uncut():
             found = await _list(db, where, max(first, self._done_through.get(THINNED, 0) + 1), last, THIN_SEGMENTS)
             if not found:
@@ -337,13 +338,18 @@ class Retention:
             if not freed.segments:
                 break
         await self.make_room(db)
-        through = min([first - 1 for event in (False, True) for first, _ in self._open(event=event)], default=END)
+        told, events_told = (
+            min((first - 1 for first, _ in self._open(event=event)), default=END) for event in (False, True)
+        )
         oldest = await number(db, "SELECT min(position) FROM segment")
         await db.execute("BEGIN IMMEDIATE")
         if oldest:
             await db.execute("DELETE FROM parcel WHERE last < ? AND state = 2", (oldest,))
             await db.execute("DELETE FROM key WHERE id < (SELECT max(id) FROM key WHERE first <= ?)", (oldest,))
-            await db.execute("DELETE FROM gap WHERE last < ? AND last <= ?", (oldest, through))
+            await db.execute(
+                "DELETE FROM gap WHERE last < ? AND last <= iif(class = ?, ?, ?)",
+                (oldest, DataClass.EVENT, events_told, told),
+            )
         await self._ledger.prune(db)
         # Below the guard the file keeps its free pages: what it gives back there, it would not get again.
         if self.room.free >= self.limits.free_min:

@@ -180,15 +180,13 @@ def _copy_tags(path: Path, source: sqlite3.Connection, target: sqlite3.Connectio
     """Bring tags over: from the table, from its copy in the index, and last from the pages themselves."""
     columns = "id, device, name, kind, unit"
     tags, whole = _both_ways(source, f"SELECT {columns} FROM tag NOT INDEXED", "id")
-    if not whole:
-        copy, whole = _both_ways(
-            source, f"SELECT {columns} FROM tag INDEXED BY tag_copy", "id, device, name, kind, unit"
-        )
-        tags += copy
-    if not whole:
+    copy, copied = _both_ways(source, f"SELECT {columns} FROM tag INDEXED BY tag_copy", columns)
+    tags += copy
+    if not whole and not copied:
         done.unsure.add("tag")
         tags += [(rowid, *found[1:]) for rowid, found in pages.rows(path) if len(found) == 5]
-    _insert(target, "tag", columns, [row for row in tags if _is_tag(row)])
+    legible = sorted((row for row in tags if _is_tag(row)), key=lambda row: "\ufffd" in f"{row[1]}{row[2]}{row[4]}")
+    _insert(target, "tag", columns, legible)
 
 
 def _is_tag(row: tuple[Any, ...]) -> bool:

@@ -169,6 +169,19 @@ async def test_damage_met_while_running_is_repaired_and_the_agent_goes_on(
     assert str(asides(tmp_path)[0]) in words[0]
 
 
+async def test_a_name_with_a_changed_byte_is_read_from_its_copy(original: Path, tmp_path: Path) -> None:
+    path = tmp_path / "log.sqlite3"
+    (root, *_) = pages_of(original, "tag")
+    data = original.read_bytes()
+    at = data.index(b"count", (root - 1) * pages.PAGE_BYTES)
+    assert at < root * pages.PAGE_BYTES
+    path.write_bytes(data[:at] + b"\xff" + data[at + 1 :])
+    async with open_log(path, CLOCK) as log:
+        assert log.statistics().damaged_total == 1
+        assert log.catalogue[1].path == "plc.count"
+        assert set((await rest(log))[0]) == set(range(1010, ROWS))
+
+
 @pytest.mark.parametrize("part", [0.9, 0.5, 0.02, 0.0])
 async def test_a_file_cut_short_gives_what_is_left_of_it(original: Path, tmp_path: Path, part: float) -> None:
     path = tmp_path / "log.sqlite3"
@@ -345,6 +358,26 @@ async def test_a_disk_that_refuses_to_write_holds_devices_back_and_loses_nothing
     )
     assert done.stdout.splitlines()[-1:] == ["whole"], done.stderr
     assert done.stdout.startswith("refused")
+
+
+async def test_a_damaged_log_on_a_disk_without_room_is_an_error_and_stays_as_it_is(
+    original: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "log.sqlite3"
+    shutil.copy(original, path)
+    spoil(path, pages_of(path, "segment")[0], random.Random(1))
+    damaged = path.read_bytes()
+    program = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (70_000, 70_000))" + READ_ONLY.replace(
+        "os.geteuid() == 0", "False"
+    )
+    done = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", program, str(path)], capture_output=True, text=True, timeout=60
+    )
+    assert "is damaged, and no new one can be made of it" in done.stdout, done.stderr
+    assert path.read_bytes()[8192:] == damaged[8192:]
+    assert not asides(tmp_path)
+    async with open_log(path, CLOCK) as log:  # with room it is salvaged
+        assert set((await rest(log))[0]) == set(range(1010, ROWS))
 
 
 READ_ONLY = """
