@@ -159,12 +159,18 @@ class Driver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one cycle of a device costs, for `yulink check`."""
+    """What one cycle of a device costs, for `yulink check`.
+
+    line        what it shares with other devices, as people call it; "" when it shares nothing
+    line_load   the share of the line's time that it needs, all its intervals counted: above 1 it cannot be held
+    """
 
     requests_per_cycle: int
     registers_per_cycle: int
     cycle_ms_estimated: float
     cycle_ms_asked: float
+    line: str = ""
+    line_load: float = 0.0
 
 
 @dataclass(slots=True)

@@ -21,7 +21,19 @@ BITS_MAX = 2000
 _FUNCTIONS = {1: "coil", 2: "discrete", 3: "holding", 4: "input"}
 _FORMATS = {"u16": "H", "i16": "h", "u32": "I", "i32": "i", "u64": "Q", "i64": "q", "f32": "f", "f64": "d"}
 
-Wrong = Literal["transaction", "unit", "function", "length", "truncate", "garbage"]
+Wrong = Literal[
+    "transaction",
+    "unit",
+    "function",
+    "length",
+    "length_short",
+    "length_long",
+    "truncate",
+    "cut",
+    "duplicate",
+    "garbage",
+]
+"""How answers are wrong: in one field; cut off, the connection left open or closed; sent twice; every byte changed."""
 
 
 @dataclass
@@ -32,8 +44,14 @@ class Unit:
     registers_max    a longer request answers exception 3
     exceptions       (table, address) → code: any request that touches it answers this exception
     exception_always every request answers this exception
+    unsupported      tables whose function is refused with exception 1
+    unanswered       (table, address): a request that touches it gets no answer
+    boundaries       (table, address): a request from before it to it answers exception 2
+    busy             so many next requests answer exception 6
     silent           no answer at all
     delay_s          an answer comes this late
+    drip_s           so long passes between two bytes of an answer
+    on_request       called with each request that arrived, before it is answered
     wrong            every answer is wrong in this way
     """
 
@@ -44,8 +62,14 @@ class Unit:
     registers_max: int = REGISTERS_MAX
     exceptions: dict[tuple[str, int], int] = field(default_factory=dict)
     exception_always: int | None = None
+    unsupported: set[str] = field(default_factory=set)
+    unanswered: set[tuple[str, int]] = field(default_factory=set)
+    boundaries: set[tuple[str, int]] = field(default_factory=set)
+    busy: int = 0
     silent: bool = False
     delay_s: float = 0.0
+    drip_s: float = 0.0
+    on_request: Callable[[str, int, int], None] | None = None
     wrong: Wrong | None = None
 
     def put(self, table: str, address: int, kind: str, value: Any, order: str = "ABCD") -> None:
@@ -73,21 +97,30 @@ class Unit:
         for place, word in enumerate(words):
             self.tables[table][address + place] = int.from_bytes(word, "big")
 
-    def answer(self, pdu: bytes) -> bytes:
-        """Return the answer's PDU (function code and data) to a request's."""
+    def answer(self, pdu: bytes) -> bytes | None:
+        """Return the answer's PDU (function code and data) to a request's; None when it is not answered."""
         function = pdu[0]
         table = _FUNCTIONS.get(function)
         if self.exception_always:
             return bytes([function | 0x80, self.exception_always])
-        if table is None or len(pdu) != 5:
+        if table is None or table in self.unsupported or len(pdu) != 5:
             return bytes([function | 0x80, 1])
+        if self.busy:
+            self.busy -= 1
+            return bytes([function | 0x80, 6])
         address, count = struct.unpack(">HH", pdu[1:])
+        if self.on_request:
+            self.on_request(table, address, count)
         bits = function in (1, 2)
         if not 1 <= count <= (BITS_MAX if bits else min(REGISTERS_MAX, self.registers_max)):
             return bytes([function | 0x80, 3])
         if self.refresh:
             self.refresh()
         wanted = range(address, address + count)
+        if any((table, place) in self.unanswered for place in wanted):
+            return None
+        if any((table, place) in self.boundaries for place in wanted[1:]):
+            return bytes([function | 0x80, 2])
         for place in wanted:
             if code := self.exceptions.get((table, place)):
                 return bytes([function | 0x80, code])
@@ -138,6 +171,8 @@ class Server:
         if unit.delay_s:
             await asyncio.sleep(unit.delay_s)
         answer = unit.answer(pdu)
+        if answer is None:
+            return None
         match unit.wrong:
             case "function":
                 answer = bytes([answer[0] ^ 0x07]) + answer[1:]
@@ -150,13 +185,30 @@ class Server:
     def spoil(self, unit_id: int, frame: bytes) -> bytes:
         """Return the frame as the unit's fault leaves it."""
         wrong = self.units[unit_id].wrong if unit_id in self.units else None
-        if wrong == "truncate":
+        if wrong in ("truncate", "cut"):
             return frame[: len(frame) // 2]
+        if wrong == "duplicate":
+            return frame * 2
+        if wrong in ("length_short", "length_long") and self.framing == "tcp":
+            change = -2 if wrong == "length_short" else 2
+            return frame[:4] + (int.from_bytes(frame[4:6], "big") + change).to_bytes(2, "big") + frame[6:]
         if wrong == "garbage":
             return bytes((byte * 73 + place * 31 + 17) % 256 for place, byte in enumerate(frame))
         if wrong == "transaction" and self.framing == "tcp":
             return bytes([frame[0] ^ 0x55]) + frame[1:]
         return frame
+
+    async def send(self, unit_id: int, frame: bytes, write: Callable[[bytes], Any]) -> None:
+        """Write a frame as the unit's faults have it."""
+        unit = self.units.get(unit_id)
+        frame = self.spoil(unit_id, frame)
+        pieces = [frame[place : place + 1] for place in range(len(frame))] if unit and unit.drip_s else [frame]
+        for piece in pieces:
+            await write(piece)
+            if unit and unit.drip_s:
+                await asyncio.sleep(unit.drip_s)
+        if unit and unit.wrong == "cut":
+            self.cut()
 
     async def serve_mbap(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one Modbus TCP connection until it ends."""
@@ -168,8 +220,12 @@ class Server:
                 if protocol == 0 and (answer := await self.respond(unit_id, pdu)):
                     sender, body = answer
                     frame = struct.pack(">HHHB", transaction, 0, len(body) + 1, sender) + body
-                    writer.write(self.spoil(unit_id, frame))
-                    await writer.drain()
+
+                    async def write(piece: bytes) -> None:
+                        writer.write(piece)
+                        await writer.drain()
+
+                    await self.send(unit_id, frame, write)
 
     async def serve_rtu(self, read: Callable[[int], Any], write: Callable[[bytes], Any]) -> None:
         """Serve requests of eight bytes with their checksum until the connection ends."""
@@ -182,7 +238,7 @@ class Server:
                 if answer := await self.respond(unit_id, request[1:-2]):
                     sender, body = answer
                     frame = bytes([sender]) + body
-                    await write(self.spoil(unit_id, frame + crc(frame)))
+                    await self.send(unit_id, frame + crc(frame), write)
 
 
 def crc(frame: bytes) -> bytes:

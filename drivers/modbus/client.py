@@ -1,37 +1,17 @@
-"""The one place that knows pymodbus. It changes its interface in minor releases, so it stays behind this adapter.
-
-Retries and reconnection of the library are off: the supervisor owns both. Each request runs in a task of its own
-under our own deadline, because the library has swallowed cancellation.
-"""
+"""One connection to a device or a bus, one request at a time. `Line` sees to the turns."""
 
 import asyncio
-import logging
-from typing import Any
 
-from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient
-from pymodbus.exceptions import ModbusException
-from pymodbus.framer import FramerType
-from pymodbus.pdu import ExceptionResponse, ModbusPDU
-from pymodbus.pdu.bit_message import (
-    ReadCoilsRequest,
-    ReadCoilsResponse,
-    ReadDiscreteInputsRequest,
-    ReadDiscreteInputsResponse,
-)
-from pymodbus.pdu.register_message import (
-    ReadHoldingRegistersRequest,
-    ReadHoldingRegistersResponse,
-    ReadInputRegistersRequest,
-    ReadInputRegistersResponse,
-)
-
+from drivers.modbus.endpoint import Endpoint
+from drivers.modbus.frame import Framing, OutOfStep, RtuFraming, TcpFraming, WrongAnswer
+from drivers.modbus.link import Link
 from drivers.modbus.plan import Request
-from drivers.modbus.section import Endpoint
+from edge.core.clock import Clock
 from edge.core.errors import Disconnected
 from edge.core.language import say
 from edge.core.quality import StatusCode
 
-logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)
+RTU_OVERHEAD_BYTES = 5
 
 EXCEPTIONS: dict[int, StatusCode] = {
     1: StatusCode.BAD_NOT_SUPPORTED,  # illegal function
@@ -40,155 +20,170 @@ EXCEPTIONS: dict[int, StatusCode] = {
     4: StatusCode.BAD_DEVICE_FAILURE,  # server device failure
     5: StatusCode.BAD_WAITING_FOR_INITIAL_DATA,  # acknowledge: the device needs time
     6: StatusCode.BAD_RESOURCE_UNAVAILABLE,  # server device busy
-    8: StatusCode.BAD_DEVICE_FAILURE,  # memory parity error
-    10: StatusCode.BAD_NO_COMMUNICATION,  # gateway path unavailable
-    11: StatusCode.BAD_NO_COMMUNICATION,  # gateway target failed to respond
+    8: StatusCode.BAD_SENSOR_FAILURE,  # memory parity error
+    10: StatusCode.BAD_NOT_CONNECTED,  # gateway path unavailable
+    11: StatusCode.BAD_NO_COMMUNICATION,  # gateway target device failed to respond
 }
 """Modbus exception code (Application Protocol 1.1b3, 7) → OPC UA StatusCode; any other is BadCommunicationError."""
 
 
-class BlockFailed(Exception):
-    """One request failed and the connection is still good. `status` marks the values in it."""
+UNANSWERED, WRONG = -1, -2
+"""Stand for an exception code where a request is answered by silence, or by something else."""
 
-    def __init__(self, status: StatusCode, text: str) -> None:
+
+def status_of(code: int) -> StatusCode:
+    """Return the StatusCode of an exception code, or of `UNANSWERED`."""
+    return StatusCode.BAD_TIMEOUT if code == UNANSWERED else EXCEPTIONS.get(code, StatusCode.BAD_COMMUNICATION_ERROR)
+
+
+def reason_of(code: int) -> str:
+    """Return in words why a register cannot be read."""
+    match code:
+        case _ if code == UNANSWERED:
+            return say("no answer")
+        case _ if code == WRONG:
+            return say("the answer is to something else")
+        case _:
+            return say("exception {code}, {meaning}", code=code, meaning=meaning(code))
+
+
+class BlockFailed(Exception):
+    """One request failed and the connection is still good.
+
+    status   marks the values in it
+    code     the Modbus exception code, 0 when what came was no answer to the request
+    """
+
+    def __init__(self, status: StatusCode, text: str, code: int = 0) -> None:
         super().__init__(text)
         self.status = status
-
-
-def _raw(response: type[ModbusPDU]) -> type[ModbusPDU]:
-    """Return the response type with a decoder that keeps the data bytes: ours decodes them by the plan."""
-
-    class Raw(response):  # type: ignore[misc, valid-type]
-        payload = b""
-
-        def decode(self, data: bytes) -> None:
-            self.payload = data[1 : 1 + data[0]] if data else b""
-
-    return Raw
-
-
-_RAW_RESPONSES = [
-    _raw(response)
-    for response in (
-        ReadCoilsResponse,
-        ReadDiscreteInputsResponse,
-        ReadHoldingRegistersResponse,
-        ReadInputRegistersResponse,
-    )
-]
-_REQUESTS: dict[str, tuple[type[ModbusPDU], int]] = {
-    "coil": (ReadCoilsRequest, 1),
-    "discrete": (ReadDiscreteInputsRequest, 2),
-    "holding": (ReadHoldingRegistersRequest, 3),
-    "input": (ReadInputRegistersRequest, 4),
-}
+        self.code = code
 
 
 class Client:
-    """One connection: a TCP socket or an open serial port. One request at a time; `Line` sees to that."""
+    """Sends requests over a link and waits for their answers."""
 
-    def __init__(self, endpoint: Endpoint, timeout_s: float) -> None:
+    def __init__(self, link: Link, endpoint: Endpoint, clock: Clock) -> None:
+        self._link = link
         self._endpoint = endpoint
-        common: dict[str, Any] = {"timeout": timeout_s, "retries": 0, "reconnect_delay": 0}
-        if endpoint.transport == "serial":
-            self._client: AsyncModbusSerialClient | AsyncModbusTcpClient = AsyncModbusSerialClient(
-                endpoint.path,
-                baudrate=endpoint.baud,
-                bytesize=endpoint.bits,
-                parity=endpoint.parity,
-                stopbits=endpoint.stop_bits,  # type: ignore[arg-type]
-                **common,
-            )
-        else:
-            framer = FramerType.SOCKET if endpoint.transport == "tcp" else FramerType.RTU
-            self._client = AsyncModbusTcpClient(endpoint.host, port=endpoint.port, framer=framer, **common)
-        for response in _RAW_RESPONSES:
-            self._client.register(response)
-
-    async def open(self, deadline_s: float) -> None:
-        """Connect once. Raises Disconnected with the reason; cancelling leaves nothing open."""
-        connecting = asyncio.ensure_future(self._client.connect())
-        try:
-            await asyncio.wait([connecting], timeout=deadline_s)
-        except BaseException:
-            # A serial port whose opening is broken off stays open and locked: let it finish, which is quick.
-            await asyncio.wait([connecting], timeout=1 if self._endpoint.transport == "serial" else 0)
-            connecting.cancel()
-            await asyncio.wait([connecting], timeout=1)
-            self.close()
-            raise
-        if not connecting.done():
-            connecting.cancel()
-            await asyncio.wait([connecting], timeout=1)
-        connected, reason = False, ""
-        if connecting.done() and not connecting.cancelled():
-            if (error := connecting.exception()) is None:
-                connected = bool(connecting.result())
-            elif isinstance(error, OSError | ModbusException):
-                reason = str(error)
-            else:
-                raise error
-        if not connected:
-            self.close()
-            raise self._unreachable(reason)
-
-    def _unreachable(self, reason: str) -> Disconnected:
-        if self._endpoint.transport == "serial":
-            return Disconnected(
-                say("the serial port {path} cannot be opened", path=self._endpoint.path),
-                say("is it plugged in, free, and may you use it? sudo usermod -aG dialout $USER, then log in again"),
-            )
-        address = f"{self._endpoint.host}:{self._endpoint.port}"
-        return Disconnected(
-            say("{address} does not answer", address=address), reason or say("check address, cable, power and firewall")
-        )
+        self._clock = clock
+        self._framing: Framing = TcpFraming() if endpoint.has_transactions else RtuFraming()
+        self._silent_since = clock.monotonic()
+        self._echoes: bool | None = None  # an RS-485 adapter that hears itself; known from the first answer on
 
     @property
-    def connected(self) -> bool:
+    def is_open(self) -> bool:
         """Tell whether the connection stands."""
-        return bool(self._client.connected)
+        return not self._link.is_lost
+
+    @property
+    def strays(self) -> int:
+        """How many frames came that belonged to no request."""
+        return self._framing.strays
 
     def close(self) -> None:
         """Close at once."""
-        self._client.close()
+        self._link.close()
 
     async def read(self, unit: int, request: Request, timeout_s: float) -> bytes:
         """Return the data bytes of the answer, exactly `request.payload_bytes` of them.
 
-        Cancelling abandons the request; the caller must then close or drain the line.
+        An answer may take `timeout_s` to begin, and once more to be complete. Cancelling abandons the request; the
+        caller must then leave the unit alone until its answer is past.
 
         Raises:
             BlockFailed: the device refused with an exception, or answered something else than was asked.
-            TimeoutError: no valid answer in time.
-            Disconnected: the connection is gone.
+            TimeoutError: nothing came in time.
+            Disconnected: the connection is gone, or out of step.
         """
-        make, function = _REQUESTS[request.table]
-        pdu = make(address=request.address, count=request.count, dev_id=unit)
-        asking = asyncio.ensure_future(self._client.execute(False, pdu))
+        link, framing = self._link, self._framing
+        framing.drop(link.received)
+        frame = framing.request(unit, request)
+        await self._keep_silence()
+        link.write(frame)
+        sending_s = len(frame) * self._endpoint.character_s
+        arriving_s = (RTU_OVERHEAD_BYTES + request.payload_bytes) * self._endpoint.character_s
+        deadline = asyncio.get_running_loop().time() + sending_s + timeout_s
         try:
-            await asyncio.wait([asking], timeout=timeout_s)
+            try:
+                async with asyncio.timeout_at(deadline) as waiting:
+                    while True:
+                        await link.wait_more()
+                        if not self._is_echo(frame) and (answer := framing.take(link.received)) is not None:
+                            break
+                        if link.is_lost:
+                            raise Disconnected(say("the connection was cut"))
+                        if link.received:  # it has begun
+                            waiting.reschedule(deadline + arriving_s + timeout_s)
+            except TimeoutError:
+                if link.received and not self._is_echo(frame, at_end=True):
+                    raise WrongAnswer(say("what came is no answer: {bytes}", bytes=_shown(link.received))) from None
+                raise
+        except OutOfStep as error:
+            self.close()
+            raise BlockFailed(StatusCode.BAD_COMMUNICATION_ERROR, _at(request, error)) from error
+        except WrongAnswer as error:
+            raise BlockFailed(StatusCode.BAD_COMMUNICATION_ERROR, _at(request, error)) from error
         finally:
-            asking.cancel()
-            await asyncio.wait([asking], timeout=1)
-        if asking.cancelled() or not asking.done():
-            raise TimeoutError
-        if (error := asking.exception()) is not None:
-            if not self.connected:
-                raise Disconnected(say("the connection was cut")) from error
-            if isinstance(error, ModbusException):
-                raise TimeoutError from error
-            raise error
-        return self._payload(asking.result(), request, function)
+            self._silent_since = self._clock.monotonic()
+        if answer.exception:
+            status = status_of(answer.exception)
+            raise BlockFailed(status, _at(request, reason_of(answer.exception)), answer.exception)
+        return answer.payload
 
-    @staticmethod
-    def _payload(response: Any, request: Request, function: int) -> bytes:
-        where = f"{request.table}/{request.address}+{request.count}"
-        if isinstance(response, ExceptionResponse):
-            code = int(response.exception_code)
-            status = EXCEPTIONS.get(code, StatusCode.BAD_COMMUNICATION_ERROR)
-            raise BlockFailed(status, say("{where}: exception {code}", where=where, code=code))
-        if response.function_code != function or len(response.payload) != request.payload_bytes:
-            raise BlockFailed(
-                StatusCode.BAD_COMMUNICATION_ERROR, say("{where}: the answer is not to this request", where=where)
-            )
-        return bytes(response.payload)
+    async def _keep_silence(self) -> None:
+        """Leave the line silent for as long as marks the end of a frame."""
+        if (left := self._silent_since + self._endpoint.silence_s - self._clock.monotonic()) > 0:
+            await self._clock.sleep(left)
+
+    def _is_echo(self, frame: bytes, at_end: bool = False) -> bool:
+        """Take our own request out of what was received; tell whether only (a part of) it is there.
+
+        Whether an adapter echoes is known after its first answer. A device's answer that looks like our request is
+        possible (three bytes of coils), so a line that has never echoed is not searched for echoes.
+        """
+        received = self._link.received
+        if self._endpoint.transport != "serial" or self._echoes is False:
+            return False
+        if len(received) < len(frame):
+            return frame.startswith(received)
+        if received.startswith(frame):
+            del received[: len(frame)]
+            self._echoes = True
+            return not received
+        if self._echoes is None and not at_end:
+            self._echoes = False
+        return False
+
+
+def meaning(code: int) -> str:
+    """Return what a Modbus exception code means."""
+    match code:
+        case 1:
+            return say("illegal function")
+        case 2:
+            return say("illegal data address")
+        case 3:
+            return say("illegal data value")
+        case 4:
+            return say("server device failure")
+        case 5:
+            return say("acknowledge: it takes its time")
+        case 6:
+            return say("server device busy")
+        case 8:
+            return say("memory parity error")
+        case 10:
+            return say("gateway path unavailable")
+        case 11:
+            return say("the device behind the gateway does not respond")
+        case _:
+            return say("unknown")
+
+
+def _at(request: Request, what: object) -> str:
+    return f"{request.table}/{request.address}+{request.count}: {what}"
+
+
+def _shown(received: bytearray) -> str:
+    return bytes(received[:16]).hex(" ") + (" …" if len(received) > 16 else "")

@@ -1,41 +1,49 @@
-"""A Modbus device: polls its groups of tags, each at its own interval."""
+"""A Modbus device: its configuration made ready, and what must outlive a session."""
 
-import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
 
 from drivers.api import DeviceContext, Session
-from drivers.modbus.client import BlockFailed
-from drivers.modbus.image import Image, element_names, kind_of
-from drivers.modbus.line import Line
-from drivers.modbus.plan import groups
+from drivers.modbus.endpoint import parse_registration
+from drivers.modbus.image import element_names, kind_of
+from drivers.modbus.known import Known
+from drivers.modbus.line import Access, Line
+from drivers.modbus.plan import groups, plan_requests, span_of
 from drivers.modbus.section import ModbusSection
-from edge.core.batch import Batch, Lane, Waveform
-from edge.core.errors import Disconnected
+from drivers.modbus.session import SEARCH_MAX, ModbusSession
+from drivers.modbus.tls import client_context, role_of
+from edge.core.errors import ConfigError, Problem
 from edge.core.language import say
-from edge.core.quality import StatusCode
 
-
-@dataclass(slots=True)
-class _Group:
-    every: float
-    image: Image
-    due: float = 0.0
+COUNTERS = (
+    "requests_total",
+    "timeouts_total",
+    "exceptions_total",
+    "wrong_answers_total",
+    "busy_retries_total",
+    "overruns_total",
+    "torn_total",
+    "registers_refused",
+)
 
 
 class ModbusDriver:
-    """Implements `drivers.api.Driver`. All tag ids are known from the configuration."""
+    """Implements `drivers.api.Driver` and `Counting`. All tag ids are known from the configuration."""
 
     def __init__(self, section: ModbusSection, context: DeviceContext) -> None:
         self.section = section
         self.context = context
+        self.known = Known(section.limits)
+        self.counters: Counter[str] = Counter(dict.fromkeys(COUNTERS, 0))
+        self.hello_turn = 0
         self.ids: dict[str, int] = {}
         for name, tag in section.tags.items():
             unit = tag.unit or (tag.full_scale_quantity[1] if tag.rate else "")
             for element in element_names(name, tag):
                 self.ids[element] = context.catalogue.intern(context.device, element, kind_of(tag), unit).id
-        self._groups = groups(section, context.every)
+        self.groups = groups(section, context.every)
+        self._access = _access(section, context)
 
     @property
     def tag_ids(self) -> Sequence[int]:
@@ -44,101 +52,49 @@ class ModbusDriver:
 
     @property
     def read_deadline(self) -> float:
-        """Three of the shortest intervals, and time for every request of a poll to fail."""
-        requests = sum(len(group.image.requests) for group in self.make_groups())
-        return 3 * min(self._groups) + (requests + 1) * (self.section.limits.timeout + self.section.limits.pause) + 5
-
-    def make_groups(self) -> list[_Group]:
-        """Return the groups with their read plans, all due at once."""
-        section = self.section
-        return [
-            _Group(every, Image({name: section.tags[name] for name in names}, self.ids, section.order, section.limits))
-            for every, names in self._groups.items()
-        ]
+        """Three of the shortest intervals, and time for every request of a poll and of a search to fail."""
+        limits = self.section.limits
+        spans = [span_of(tag) for tag in self.section.tags.values()]
+        requests = len(plan_requests(spans, limits)) + SEARCH_MAX
+        return 3 * min(self.groups) + requests * (2 * limits.timeout + limits.pause) + 30
 
     def connect(self) -> AbstractAsyncContextManager[Session]:
-        """Open the line, or join it when another device has it open."""
+        """Open the line, or join it when another device has it open, and see that the unit answers."""
         return self._connect()
 
     @asynccontextmanager
     async def _connect(self) -> AsyncIterator[Session]:
         context, limits = self.context, self.section.limits
-        async with Line.share(context.shared, self.section.endpoint, context.clock, limits.timeout) as line:
-            yield ModbusSession(self, line)
+        async with Line.share(context.shared, self._access, context.clock, limits.timeout) as line:
+            session = ModbusSession(self, line)
+            try:
+                await session.greet()
+                yield session
+            finally:
+                await session.close()
 
 
-class ModbusSession:
-    """Implements `drivers.api.Session` and `Inspectable`."""
-
-    def __init__(self, driver: ModbusDriver, line: Line) -> None:
-        self._driver = driver
-        self._line = line
-        self._clock = driver.context.clock
-        self._groups = driver.make_groups()
-        self.overruns = 0
-        now = self._clock.monotonic()
-        for group in self._groups:
-            group.due = now
-
-    async def read(self) -> list[Batch | Waveform]:
-        """Wait for the next group that is due and read all that are. Cancelling loses at most this poll.
-
-        Raises:
-            Disconnected: not one request was answered, or the connection is gone.
-        """
-        now = self._clock.monotonic()
-        next_due = min(group.due for group in self._groups)
-        if next_due > now:
-            await self._clock.sleep(next_due - now)
-            now = self._clock.monotonic()
-        due = [group for group in self._groups if group.due <= now]
-        records: list[Batch | Waveform] = []
-        answered = False
-        for group in due:
-            statuses = [await self._request(group.image, number) for number in range(len(group.image.requests))]
-            answered = answered or any(status != StatusCode.BAD_TIMEOUT for status in statuses)
-            records += group.image.decode(self._clock.now(), statuses)
-        if not answered:
-            raise Disconnected(
-                say("unit {unit} does not answer", unit=self._driver.section.id),
-                say("check the unit id, the wiring and the line settings"),
-            )
-        self._schedule(due)
-        return _joined(records)
-
-    async def _request(self, image: Image, number: int) -> int:
-        section = self._driver.section
-        try:
-            payload = await self._line.read(
-                section.id, image.requests[number], section.limits.timeout, section.limits.pause
-            )
-        except BlockFailed as error:
-            return error.status
-        except TimeoutError:
-            if number == 0:  # a silent device costs the line one time-out, not one a request
-                raise Disconnected(
-                    say("unit {unit} does not answer", unit=section.id),
-                    say("check the unit id, the wiring and the line settings"),
-                ) from None
-            return StatusCode.BAD_TIMEOUT
-        image.fill(number, payload)
-        return StatusCode.GOOD
-
-    def _schedule(self, read: Sequence[_Group]) -> None:
-        """Set the next due times on the grid of each interval. What was missed is skipped and counted, never queued."""
-        now = self._clock.monotonic()
-        for group in read:
-            passed = math.floor((now - group.due) / group.every)
-            self.overruns += passed
-            group.due += (passed + 1) * group.every
-
-    def raw(self) -> Mapping[str, str]:
-        """Return per tag the registers behind its last value."""
-        return {name: text for group in self._groups for name, text in group.image.registers().items()}
+def _access(section: ModbusSection, context: DeviceContext) -> Access:
+    """Return how the device is reached. Raises ConfigError when the certificates are not what they should be."""
+    endpoint, tls = section.endpoint, section.tls
+    heartbeat = parse_registration(section.heartbeat or "") or b""
+    if tls is None:
+        return Access(endpoint, heartbeat=heartbeat)
+    identity = context.secret(tls.identity)
+    try:
+        security = client_context(identity, context.secret(tls.ca))
+        role = role_of(identity)
+    except (ValueError, OSError) as error:
+        raise _wrong(
+            say("the certificates cannot be used: {reason}", reason=error), say("both are PEM texts")
+        ) from error
+    if tls.role is not None and role != tls.role:
+        raise _wrong(
+            say("our certificate carries the role {role!r}, not {asked!r}", role=role, asked=tls.role),
+            say("have it issued with the role, or change `role`"),
+        )
+    return Access(endpoint, security, tls.server_name or endpoint.host)
 
 
-def _joined(records: Sequence[Batch | Waveform]) -> list[Batch | Waveform]:
-    """Join the batches of several groups, so that one read gives at most one batch a lane."""
-    lanes = [[record for record in records if isinstance(record, Batch) and record.lane is lane] for lane in Lane]
-    waveforms = [record for record in records if isinstance(record, Waveform)]
-    return [*(Batch.concat(batches) for batches in lanes if batches), *waveforms]
+def _wrong(message: str, hint: str) -> ConfigError:
+    return ConfigError([Problem(("tls",), message, hint)])

@@ -1,5 +1,6 @@
 """Decoding of a poll: the bytes of all answers in one buffer, every value taken from it by its absolute address."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,12 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from drivers.modbus.plan import Request, plan_requests, span_of
-from drivers.modbus.section import Limits, ModbusTag
+from drivers.modbus.client import reason_of, status_of
+from drivers.modbus.known import Known
+from drivers.modbus.plan import Request, Span, plan_requests, span_of
+from drivers.modbus.section import Limits, ModbusTag, Table, parse_address
 from drivers.modbus.types import Order, byte_places, text_places
 from edge.core.batch import Batch, Lane, Waveform
 from edge.core.catalogue import ValueKind
-from edge.core.quality import StatusCode
+from edge.core.quality import StatusCode, is_bad
 
 
 def kind_of(tag: ModbusTag) -> ValueKind:
@@ -49,17 +52,81 @@ class _Numbers:
     offset: list[float] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Long:
+    """What several requests carry and must be of one moment: a waveform, or a value wider than a request may be.
+
+    homes     numbers of the requests, in order
+    witness   what is read again afterwards: it shows whether the device changed its registers meanwhile
+    guard     `witness` is a register of its own, to be read before as well
+    """
+
+    homes: tuple[int, ...]
+    witness: tuple[Request, ...]
+    guard: bool
+
+
+class _Finder:
+    """Finds the requests that carry a span: one, or for a long array several in a row; or its place in the refused."""
+
+    def __init__(self, requests: Sequence[Request], refused: Sequence[Span]) -> None:
+        self._requests = requests
+        self._refused = {span: len(requests) + place for place, span in enumerate(refused)}
+        self._begins: dict[Table, tuple[list[int], list[int]]] = {}
+        for number, request in enumerate(requests):
+            self._begins.setdefault(request.table, ([], []))[1].append(number)
+        for begins, numbers in self._begins.values():
+            numbers.sort(key=lambda number: requests[number].address)
+            begins += [requests[number].address for number in numbers]
+
+    def homes(self, span: Span) -> list[int]:
+        """Return the numbers of the parts, in order."""
+        if span in self._refused:
+            return [self._refused[span]]
+        begins, numbers = self._begins[span.table]
+        place = bisect_right(begins, span.address)
+        while place:  # requests overlap where long arrays and single values do: look back for those that hold it whole
+            place -= 1
+            homes = [numbers[place]]
+            reached = begins[place] + self._requests[homes[0]].count
+            while span.address < reached < span.end and homes[-1] + 1 < len(self._requests):
+                follower = self._requests[homes[-1] + 1]
+                if (follower.table, follower.address) != (span.table, reached):
+                    break
+                homes.append(homes[-1] + 1)
+                reached += follower.count
+            if reached >= span.end:
+                return homes
+        raise AssertionError(f"the plan does not cover {span}")
+
+
 class Image:
     """The read plan of one group of tags with its decoding worked out in advance.
 
     `requests` are to be read in order; `buffer` takes answer k at `starts[k]`; `decode` then gives the records.
-    A failed request spoils exactly the values that lie in it, wherever they stand in the configuration.
+    A failed request spoils exactly the values that lie in it, wherever they stand in the configuration. What the
+    device is known to refuse is not asked for and comes with the reason.
     """
 
-    def __init__(self, tags: Mapping[str, ModbusTag], ids: Mapping[str, int], order: Order, limits: Limits) -> None:
-        spans = {name: span_of(tag) for name, tag in tags.items()}
-        self.requests: list[Request] = plan_requests(list(spans.values()), limits)
-        sizes = [request.payload_bytes for request in self.requests]
+    def __init__(
+        self,
+        tags: Mapping[str, ModbusTag],
+        ids: Mapping[str, int],
+        order: Order,
+        limits: Limits,
+        known: Known | None = None,
+    ) -> None:
+        known = known or Known(limits)
+        spans = list(dict.fromkeys(span_of(tag) for tag in tags.values()))
+        refused = [(span, why) for span in spans if (why := known.refusal(span)) is not None]
+        left_out = {span for span, _ in refused}
+        asked = [span for span in spans if span not in left_out]
+        self.spans = spans
+        self.requests: list[Request] = plan_requests(asked, known.limits_now, known.barriers_now)
+        self.refused: dict[Span, int] = {span: why.code for span, why in refused}
+        self._refused_status = [status_of(why.code) for _, why in refused]
+        self._parts = [*self.requests, *(Request(span.table, span.address, span.count) for span, _ in refused)]
+        sizes = [request.payload_bytes for request in self._parts]
         self.starts: list[int] = np.cumsum([0, *sizes]).tolist()[:-1]
         self.buffer = np.zeros(sum(sizes), np.uint8)
         self._tags: dict[Lane, list[int]] = {lane: [] for lane in Lane}
@@ -69,15 +136,40 @@ class Image:
         self._texts: list[tuple[int, list[int], str]] = []
         self._waveforms: list[tuple[int, ModbusTag, list[int], npt.NDArray[np.int64]]] = []
         self._origins: dict[str, tuple[ModbusTag, int]] = {}
+        self._finder = _Finder(self.requests, list(self.refused))
         for name, tag in tags.items():
             self._origins |= {element: (tag, self._homes_of(tag)[0]) for element in element_names(name, tag)}
             self._place(name, tag, ids, tag.order or order)
+        self.longs = [long for tag in tags.values() if (long := self._long_of(tag)) is not None]
+        self.parts_of_longs = {home for long in self.longs for home in long.homes}
         self._compile()
+
+    def _long_of(self, tag: ModbusTag) -> Long | None:
+        homes = self._homes_of(tag)
+        whole = tag.rate is not None or not tag.value_type.array
+        if (len(homes) < 2 and tag.guard is None) or not whole or homes[0] >= len(self.requests):
+            return None
+        if (guard := parse_address(tag.guard or "")) is not None:
+            return Long(tuple(homes), (Request(guard.table, guard.number, 1),), True)
+        again = homes[:1] if tag.rate is not None else homes[:-1]
+        return Long(tuple(homes), tuple(self.requests[home] for home in again), False)
+
+    def is_refused(self, tag: ModbusTag) -> bool:
+        """Tell whether a tag is not asked for because the device refuses it."""
+        return span_of(tag) in self.refused
+
+    def holds(self, long: Long, answers: Sequence[bytes]) -> bool:
+        """Tell whether the witness of a long value without guard still reads as it did."""
+        kept = [
+            bytes(self.buffer[self.starts[home] : self.starts[home] + len(answer)])
+            for home, answer in zip(long.homes, answers, strict=False)
+        ]
+        return kept == list(answers)
 
     def _place(self, name: str, tag: ModbusTag, ids: Mapping[str, int], order: Order) -> None:
         span, value_type = span_of(tag), tag.value_type
         homes = self._homes_of(tag)
-        request, start = self.requests[homes[0]], self.starts[homes[0]]
+        request, start = self._parts[homes[0]], self.starts[homes[0]]
         if request.is_bits:
             for place, element in enumerate(element_names(name, tag)):
                 bit = span.address - request.address + place
@@ -108,21 +200,7 @@ class Image:
                 numbers.offset.append(tag.offset)
 
     def _homes_of(self, tag: ModbusTag) -> list[int]:
-        """Return the numbers of the requests that carry a tag: one, or for a long array several in a row."""
-        span = span_of(tag)
-        for number, request in enumerate(self.requests):
-            if request.table != span.table or not request.address <= span.address < request.address + request.count:
-                continue
-            homes, reached = [number], request.address + request.count
-            while reached < span.end and homes[-1] + 1 < len(self.requests):
-                follower = self.requests[homes[-1] + 1]
-                if follower.table != span.table or follower.address != reached:
-                    break
-                homes.append(homes[-1] + 1)
-                reached += follower.count
-            if reached >= span.end:
-                return homes
-        raise AssertionError(f"the plan does not cover {span}")
+        return self._finder.homes(span_of(tag))
 
     def _row(self, lane: Lane, tag_id: int, homes: list[int]) -> int:
         self._tags[lane].append(tag_id)
@@ -157,7 +235,11 @@ class Image:
         """Return per value its address and the raw bytes of the last answer, e.g. `holding/40 = 0x0102 0x0304`."""
         shown = {}
         for name, (tag, home) in self._origins.items():
-            span, request = span_of(tag), self.requests[home]
+            span, request = span_of(tag), self._parts[home]
+            if span in self.refused:
+                code = self.refused[span]
+                shown[name] = f"{tag.address}: {reason_of(code)}"
+                continue
             count = min(span.count, 8)
             if request.is_bits:
                 first = span.address - request.address
@@ -177,6 +259,7 @@ class Image:
 
     def decode(self, ts: int, statuses: Sequence[int]) -> list[Batch | Waveform]:
         """Return at most one batch a lane, and the waveforms. `statuses[k]` is the StatusCode of request k."""
+        statuses = [*statuses, *self._refused_status]
         status = np.array(statuses, np.uint32)
         records: list[Batch | Waveform] = []
         for lane in Lane:
@@ -227,7 +310,7 @@ class Image:
         for tag_id, tag, homes, places in self._waveforms:
             status = max(statuses[home] for home in homes)
             raw = np.ascontiguousarray(self.buffer[places]).view(tag.value_type.dtype).ravel()
-            if status:
+            if is_bad(status):
                 samples: npt.NDArray[np.generic] = np.empty(0, np.int16)
             elif tag.value_type.name == "i16" and not tag.scaled:
                 samples = raw.astype(np.int16)

@@ -4,79 +4,34 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from drivers.api import DriverSection, TagSection
+from drivers.modbus.endpoint import FORMS, Endpoint, parse_registration, parse_url
 from drivers.modbus.types import NAMES, Order, ValueType, parse_type
 from edge.core.errors import Problem
 from edge.core.language import say
-from edge.core.section import Duration, Frequency, Pause, Section, refuse
+from edge.core.section import Duration, Frequency, Pause, SecretName, Section, refuse
 
 ADDRESSES = 65_536
-TCP_PORT = 502
 
 Table = Literal["coil", "discrete", "input", "holding"]
 TABLES: tuple[Table, ...] = ("coil", "discrete", "input", "holding")
 
 _MODICON_TABLES: dict[str, Table] = {"0": "coil", "1": "discrete", "3": "input", "4": "holding"}
-_SERIAL = re.compile(r"(\d+)(?:-([5-8])([NEO])(1|2|1\.5))?")
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a device is reached: a host and port with MBAP or RTU framing, or a serial line."""
-
-    transport: Literal["tcp", "rtu+tcp", "serial"]
-    host: str = ""
-    port: int = 0
-    path: str = ""
-    baud: int = 0
-    bits: int = 8
-    parity: str = "N"
-    stop_bits: float = 1
-
-    @property
-    def line(self) -> str:
-        """What devices share: one serial line, or one connection to a host."""
-        return f"serial:{self.path}" if self.transport == "serial" else f"{self.transport}://{self.host}:{self.port}"
-
-    @property
-    def settings(self) -> str:
-        """The serial settings as people write them, e.g. `9600-8N1`."""
-        return f"{self.baud}-{self.bits}{self.parity}{self.stop_bits:g}"
-
-
-def parse_url(url: str) -> Endpoint | None:
-    """Return the endpoint written as `url`, None when it is none."""
-    if url.startswith("rtu:/") and not url.startswith("rtu://"):
-        path, _, settings = url.removeprefix("rtu:").partition("?")
-        match = _SERIAL.fullmatch(settings or "9600-8N1")
-        if match is None:
-            return None
-        baud, bits, parity, stop = match.groups()
-        return Endpoint("serial", "", 0, path, int(baud), int(bits or 8), parity or "N", float(stop or 1))
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return None
-    plain = not (parts.path.strip("/") or parts.query or parts.fragment or parts.username)
-    if parts.scheme not in ("tcp", "rtu+tcp") or not parts.hostname or not plain:
-        return None
-    if parts.scheme == "tcp":
-        return Endpoint("tcp", parts.hostname, port or TCP_PORT)
-    return Endpoint("rtu+tcp", parts.hostname, port) if port else None
 
 
 def _check_url(url: str) -> str:
     if parse_url(url) is None:
-        refuse(
-            say("{url!r} is not a Modbus address", url=url),
-            say("write tcp://host, rtu+tcp://host:port, or rtu:/dev/serial/by-id/NAME?9600-8N1"),
-        )
+        refuse(say("{url!r} is not a Modbus address", url=url), say("write one of: {forms}", forms=FORMS))
     return url
+
+
+def _check_registration(text: str) -> str:
+    if parse_registration(text) is None:
+        refuse(say("{text!r} are no bytes", text=text), say("write the text itself, or hex:86 7A 01"))
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +100,26 @@ class Limits(Section):
     """Rest between two requests to this device."""
 
     timeout: Duration = 1.0
-    """How long an answer may take."""
+    """How long an answer may take to begin; the rest of it may take as long again."""
+
+    retry: Duration = 60.0
+    """How soon registers that the device refused are tried again; the pause doubles, up to a day."""
+
+
+class Tls(Section):
+    """Modbus/TCP Security: certificates on both sides."""
+
+    ca: SecretName
+    """Name of the secret that holds the PEM of the authority that signed the device's certificate."""
+
+    identity: SecretName
+    """Name of the secret that holds a PEM with our certificate and key."""
+
+    server_name: str | None = None
+    """The name in the device's certificate. Default: the host in the address."""
+
+    role: str | None = None
+    """The role our certificate must carry (OID 1.3.6.1.4.1.50316.802.1), e.g. `Viewer`; the device decides by it."""
 
 
 class ModbusTag(TagSection):
@@ -174,6 +148,9 @@ class ModbusTag(TagSection):
 
     full_scale: Annotated[str, AfterValidator(_check_full_scale)] | None = None
     """What the largest sample of a waveform means, with its unit: `8 g`."""
+
+    guard: Annotated[str, BeforeValidator(_check_address, json_schema_input_type=str | int)] | None = None
+    """A register that changes with each new waveform, e.g. its number: read before and after, it shows a torn one."""
 
     encoding: Literal["utf-8", "gb18030", "ascii"] = "utf-8"
     """Of a string."""
@@ -216,10 +193,20 @@ class ModbusSection(DriverSection):
     """A device on Modbus TCP, RTU over TCP, or a serial line."""
 
     modbus: Annotated[str, AfterValidator(_check_url)]
-    """`tcp://host`, `rtu+tcp://host:port`, or `rtu:/dev/serial/by-id/NAME?9600-8N1`. Devices may share one."""
+    """`tcp://host`, `tls://host`, `rtu+tcp://host:port`, `rtu:/dev/serial/by-id/NAME?9600-8N1`, or `dtu:0.0.0.0:5020`
+    for modems that dial in. Devices may share one."""
 
     id: Annotated[int, Field(ge=0, le=255)] = 1
     """Unit identifier, 1 to 247 on a serial line."""
+
+    tls: Tls | None = None
+    """Certificates of a `tls://` address."""
+
+    registration: Annotated[str, AfterValidator(_check_registration)] | None = None
+    """What the modem of a `dtu:` address sends first: its text, e.g. the IMEI, or `hex:86 7A 01`."""
+
+    heartbeat: Annotated[str, AfterValidator(_check_registration)] | None = None
+    """What the modem sends now and then to keep its connection: text or `hex:FE`."""
 
     addressing: Literal["zero-based", "modicon"] = "zero-based"
     """`modicon` accepts addresses as manuals print them: 40001, 400001."""
@@ -236,7 +223,7 @@ class ModbusSection(DriverSection):
     @property
     def endpoint(self) -> Endpoint:
         """The parsed `modbus`."""
-        endpoint = parse_url(self.modbus)
+        endpoint = parse_url(self.modbus, parse_registration(self.registration or "") or b"")
         assert endpoint is not None
         return endpoint
 
@@ -256,12 +243,43 @@ class ModbusSection(DriverSection):
         return expanded
 
     def problems(self) -> Sequence[Problem]:
-        """Return contradictions between a tag's settings."""
-        return [
+        """Return contradictions between settings, of the device and of each tag."""
+        tags = [
             Problem(("tags", name, key), message, hint)
             for name, tag in self.tags.items()
             for key, message, hint in self._contradictions(tag)
         ]
+        return [*self._device_problems(), *tags]
+
+    def _device_problems(self) -> Iterator[Problem]:
+        endpoint = self.endpoint
+        secure, dials = endpoint.transport == "tls", endpoint.transport == "dtu"
+        if secure and self.tls is None:
+            yield Problem(
+                ("modbus",), say("tls:// needs certificates"), say("add `tls:` with the secrets `ca` and `identity`")
+            )
+        if not secure and self.tls is not None:
+            yield Problem(
+                ("tls",), say("only a tls:// address has certificates"), say("write modbus: tls://host"), on="key"
+            )
+        if dials and self.registration is None:
+            yield Problem(
+                ("modbus",),
+                say("a dtu: address needs a registration"),
+                say("add registration: the modem's first bytes"),
+            )
+        for key in ("registration", "heartbeat"):
+            if not dials and getattr(self, key) is not None:
+                yield Problem(
+                    (key,), say("only a dtu: address has it"), say("write modbus: dtu:0.0.0.0:5020"), on="key"
+                )
+        if endpoint.is_renumbered:
+            yield Problem(
+                ("modbus",),
+                say("{path} is another port after replugging", path=endpoint.path),
+                say("write rtu:/dev/serial/by-id/NAME; `yulink scan` lists them"),
+                severity="warning",
+            )
 
     def _contradictions(self, tag: ModbusTag) -> Iterator[tuple[str, str, str]]:
         address, value_type = tag.address, tag.value_type
@@ -290,5 +308,11 @@ class ModbusSection(DriverSection):
             yield "scale", say("only numbers can be scaled"), say("remove `scale` and `offset`")
         if tag.rate is not None and (not value_type.array or value_type.name == "bool"):
             yield "rate", say("a waveform is an array of numbers"), say("write type: i16[2048]")
+        if tag.guard is not None:
+            guard = parse_address(tag.guard)
+            if tag.rate is None:
+                yield "guard", say("only a waveform has a guard"), say("remove `guard`, or add rate: 6.4 kHz")
+            elif guard is not None and guard.modicon != (self.addressing == "modicon"):
+                yield "guard", say("{text!r} is not written like `at`", text=tag.guard), say("use one notation")
         if tag.full_scale is not None and tag.rate is None:
             yield "full_scale", say("only a waveform has a full scale"), say("add rate: 6.4 kHz, or use `scale`")

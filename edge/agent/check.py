@@ -63,29 +63,7 @@ def _table(settings: "Settings", plans: Mapping[str, Plan]) -> str:
                 asked=cost.cycle_ms_asked,
             )
         )
-    for line, names in _shared_lines(settings).items():
-        needed = sum(plans[name].cycle_ms_estimated for name in names)
-        asked = min(plans[name].cycle_ms_asked for name in names)
-        if needed > asked:
-            lines.append(
-                say(
-                    "warning: {line} needs {needed:.1f} s for a cycle of {names}, asked {asked:g} s: read less often",
-                    line=line,
-                    needed=needed / 1e3,
-                    asked=asked / 1e3,
-                    names=", ".join(names),
-                )
-            )
     return "\n".join(lines)
-
-
-def _shared_lines(settings: "Settings") -> dict[str, list[str]]:
-    """Return the devices by the line or connection they share."""
-    lines: dict[str, list[str]] = {}
-    for name, device in settings.devices.items():
-        if device.spec.plan is not None and (endpoint := getattr(device.section, "endpoint", None)):
-            lines.setdefault(endpoint.line, []).append(name)
-    return lines
 
 
 async def _reach(settings: "Settings") -> dict[str, str]:

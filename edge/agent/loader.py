@@ -1,6 +1,7 @@
 """From a YAML file to `Settings`, or to every problem in it at once."""
 
 import difflib
+import math
 import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
@@ -13,7 +14,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
-from drivers.api import DriverSection, DriverSpec
+from drivers.api import DriverSection, DriverSpec, Plan
 from edge.agent.braces import expand, has_braces
 from edge.agent.located import Located, in_order
 from edge.agent.secrets import find_secret, missing_secret
@@ -272,6 +273,35 @@ class _Builder:
                 self.problems.append(
                     Problem(("devices", name), message, say("give it its own `id`"), severity="warning", on="key")
                 )
+        self._check_lines(devices)
+
+    def _check_lines(self, devices: Mapping[str, Device]) -> None:
+        """Warn of each line that cannot hold the cycle that was asked of it."""
+        sharing: dict[str, list[tuple[Device, Plan]]] = {}
+        for device in devices.values():
+            if device.spec.plan is not None:
+                plan = device.spec.plan(device.section, device.every)
+                sharing.setdefault(plan.line or device.name, []).append((device, plan))
+        for line, users in sharing.items():
+            load = sum(plan.line_load for _, plan in users)
+            if load <= 1:
+                continue
+            asked = min(plan.cycle_ms_asked for _, plan in users) / 1e3
+            message = say(
+                "{line} needs {needed:.2g} s per cycle, you asked {asked:g} s",
+                line=line,
+                needed=load * asked,
+                asked=asked,
+            )
+            hint = say("read less often: every: {every}; or share the line with fewer", every=_round_up(load * asked))
+            first, _ = users[0]
+            self.problems.append(Problem(("devices", first.name, first.spec.kind), message, hint, severity="warning"))
+
+
+def _round_up(seconds: float) -> str:
+    """Return an interval that is held with a fifth to spare: `2.2s`, `350ms`."""
+    spare = seconds * 1.2
+    return f"{math.ceil(spare * 10) / 10:g}s" if spare >= 1 else f"{math.ceil(spare * 100) * 10}ms"
 
 
 def _name_hint() -> str:

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drivers.modbus.endpoint import parse_url
 from drivers.modbus.image import Image, element_names, kind_of
 from drivers.modbus.plan import Request, Span, plan_requests, span_of, summarise
-from drivers.modbus.section import Limits, ModbusSection, parse_address, parse_url
+from drivers.modbus.section import Limits, ModbusSection, parse_address
 from drivers.modbus.types import ORDERS, byte_places
 from edge.core.batch import Batch, Waveform
 from edge.core.catalogue import Catalogue
@@ -91,6 +92,14 @@ def test_no_plan_has_fewer_requests(spans: list[Span], longest: int, gap: int) -
     assert len(plan_requests(spans, Limits(registers=longest, gap=gap))) == fewest(unique, longest, gap)
 
 
+def read(unit: Unit, request: Request) -> bytes:
+    """The data bytes of a slave's answer."""
+    answer = unit.answer(struct.pack(">BHH", 3, request.address, request.count))
+    assert answer is not None
+    assert answer[0] == 3
+    return answer[2:]
+
+
 TYPES = ("u16", "i16", "u32", "i32", "u64", "i64", "f32", "f64")
 
 
@@ -138,9 +147,7 @@ def test_decoding_what_was_planned_and_read_gives_back_what_the_device_holds(
         if number in failed:
             statuses.append(int(StatusCode.BAD_TIMEOUT))
             continue
-        answer = unit.answer(struct.pack(">BHH", 3, request.address, request.count))
-        assert answer[0] == 3
-        image.fill(number, answer[2:])
+        image.fill(number, read(unit, request))
         statuses.append(0)
     seen = {}
     for record in image.decode(7, statuses):
@@ -186,7 +193,7 @@ def test_a_long_waveform_is_read_by_consecutive_requests_and_comes_whole() -> No
     image = Image(section.tags, {"w": 1}, section.order, section.limits)
     assert len(image.requests) == math.ceil(2048 / 125)
     for number, request in enumerate(image.requests):
-        image.fill(number, unit.answer(struct.pack(">BHH", 3, request.address, request.count))[2:])
+        image.fill(number, read(unit, request))
     (wave,) = image.decode(7, [0] * len(image.requests))
     assert isinstance(wave, Waveform)
     assert (wave.rate_hz, wave.full_scale, wave.samples.tolist()) == (6400.0, 8.0, samples)
