@@ -7,7 +7,7 @@ A failed tag is a row with bad quality. A failed session raises `Disconnected`. 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
@@ -173,6 +173,62 @@ class Plan:
     line_load: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Interpretation:
+    """One way to read a place of a device: `value × scale` would be what is measured."""
+
+    at: str
+    type: str
+    order: str
+    value: int | float
+    scale: float
+    is_plausible: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A place of an unknown device: its raw words by address, and every interpretation."""
+
+    raw: Mapping[str, int]
+    interpretations: Sequence[Interpretation]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Something a scan found: an address as the configuration writes it, what is there, and its unit id."""
+
+    where: str
+    what: str
+    unit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """A scan made ready. `words` tells what it will send to whom, "" when nothing; `found` sends it.
+
+    `found` raises Disconnected when a line cannot be opened. Closing it ends the scan.
+    """
+
+    words: str
+    found: Callable[[], AsyncIterator[Found]]
+
+
+class Prober(Protocol):
+    """Reads one place of a device that nobody has configured yet."""
+
+    async def __call__(self, url: str, unit: int, at: str, timeout_s: float, expected: float | None) -> Probe:
+        """Return what is at a place; `expected` is what somebody reads there. Raises WrongInput, Disconnected."""
+
+
+class Scanner(Protocol):
+    """Looks for devices."""
+
+    def __call__(
+        self, where: str, units: Sequence[int], port: int | None, per_second: float, timeout_s: float
+    ) -> Scan | None:
+        """Make a scan ready, sending nothing; None when `where` is nothing to this driver. Raises WrongInput."""
+
+
 @dataclass(slots=True)
 class Simulated:
     """A live simulated device on loopback, for the conformance suite.
@@ -208,6 +264,9 @@ class DriverSpec:
     plan      what a cycle costs, from the section and the default interval in seconds; None where it has no meaning
     simulate  yields live simulated devices by variant name, e.g. {"tcp": …, "serial": …}
     security  says for the demo's and status' listing how a section's connection is protected, e.g. "SignAndEncrypt"
+    schemes   what the URLs of this kind begin with, for commands that take an address without a configuration
+    probe     shows a place of an unknown device in every interpretation; None where it cannot
+    scan      looks for devices; None where it cannot
     """
 
     GROUP: ClassVar[str] = "yulink.drivers"
@@ -219,3 +278,6 @@ class DriverSpec:
     simulate: Mapping[str, Callable[[], AbstractAsyncContextManager[Simulated]]]
     plan: Callable[[Any, float], Plan] | None = None
     security: Callable[[Any], str] = lambda section: "none"
+    schemes: Sequence[str] = ()
+    probe: Prober | None = None
+    scan: Scanner | None = None

@@ -1,4 +1,5 @@
-"""A Modbus slave for tests and the demo: TCP, RTU over TCP, and a real serial line made of a pseudo-terminal pair.
+"""A Modbus slave for tests and the demo: TCP, TLS, RTU over TCP, a modem that dials in, and a real serial line made of
+a pseudo-terminal pair.
 
 Written without the library that the driver uses, so that both ends do not share a mistake. It answers reads
 (functions 1 to 4) and refuses everything else with exception 1. Faults are attributes of a `Unit`.
@@ -7,6 +8,8 @@ Written without the library that the driver uses, so that both ends do not share
 import asyncio
 import contextlib
 import os
+import socket
+import ssl
 import struct
 import termios
 import tty
@@ -146,6 +149,7 @@ class Server:
         self.port = 0
         self.path = ""
         self.framing = "tcp"
+        self.secure = self.dials = False
         self._writers: set[asyncio.StreamWriter] = set()
         self._serving: set[asyncio.Task[None]] = set()
 
@@ -154,7 +158,9 @@ class Server:
         """The address as a Yulink configuration writes it."""
         if self.path:
             return f"rtu:{self.path}?9600-8N1"
-        return f"{'rtu+tcp' if self.framing == 'rtu' else 'tcp'}://{self.host}:{self.port}"
+        if self.dials:
+            return f"dtu:{self.host}:{self.port}"
+        return f"{'rtu+tcp' if self.framing == 'rtu' else 'tls' if self.secure else 'tcp'}://{self.host}:{self.port}"
 
     def cut(self) -> None:
         """Drop every open connection now."""
@@ -253,11 +259,15 @@ def crc(frame: bytes) -> bytes:
 
 @asynccontextmanager
 async def serve_tcp(
-    units: Mapping[int, Unit], host: str = "127.0.0.1", port: int = 0, framing: Literal["tcp", "rtu"] = "tcp"
+    units: Mapping[int, Unit],
+    host: str = "127.0.0.1",
+    port: int = 0,
+    framing: Literal["tcp", "rtu"] = "tcp",
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Server]:
     """Serve the units on a TCP port (0: any free one) while the block runs."""
     served = Server(units)
-    served.framing = framing
+    served.framing, served.secure = framing, tls is not None
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         served._writers.add(writer)
@@ -279,7 +289,7 @@ async def serve_tcp(
             served._serving.discard(task)
             writer.transport.abort()
 
-    server = await asyncio.start_server(connected, host, port)
+    server = await asyncio.start_server(connected, host, port, ssl=tls)
     served.host, served.port = server.sockets[0].getsockname()[:2]
     try:
         yield served
@@ -287,6 +297,63 @@ async def serve_tcp(
         server.close()
         served.cut()
         await asyncio.gather(*served._serving)
+
+
+@asynccontextmanager
+async def dial(
+    units: Mapping[int, Unit],
+    port: int,
+    registration: bytes,
+    *,
+    heartbeat: bytes = b"",
+    redial_s: float = 0.05,
+    host: str = "127.0.0.1",
+) -> AsyncIterator[Server]:
+    """Be a modem with a bus behind it: dial, say who it is, serve RTU frames; dial again whenever that ends.
+
+    A heartbeat is sent before each answer.
+    """
+    served = Server(units)
+    served.framing, served.host, served.port, served.dials = "rtu", host, port, True
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def write(frame: bytes) -> None:
+            if heartbeat:
+                writer.write(heartbeat)
+                await writer.drain()
+                await asyncio.sleep(0.002)  # a piece of its own on the wire
+            writer.write(frame)
+            await writer.drain()
+
+        writer.write(registration)
+        await served.serve_rtu(reader.readexactly, write)
+
+    async def keep_dialling() -> None:
+        while True:
+            with contextlib.suppress(OSError):
+                reader, writer = await asyncio.open_connection(host, port)
+                served._writers.add(writer)
+                try:
+                    await serve(reader, writer)
+                finally:
+                    served._writers.discard(writer)
+                    writer.transport.abort()
+            await asyncio.sleep(redial_s)
+
+    dialling = asyncio.create_task(keep_dialling(), name="simulated modem")
+    try:
+        yield served
+    finally:
+        dialling.cancel()
+        await asyncio.wait([dialling])
+
+
+def free_port() -> int:
+    """Return a TCP port of loopback that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 @asynccontextmanager

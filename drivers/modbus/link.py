@@ -84,6 +84,7 @@ class TcpLink(_Receiving, asyncio.Protocol):
         self._transport.write(data)
 
     def close(self) -> None:
+        self._lose()
         self._transport.abort()
 
 

@@ -43,6 +43,10 @@ class ModemLink(TcpLink):
         if self._deadline is not None:
             self._deadline.cancel()
 
+    def close(self) -> None:
+        self._port.forget(self)
+        super().close()
+
     def connection_lost(self, exc: Exception | None) -> None:
         if self._deadline is not None:
             self._deadline.cancel()

@@ -1,13 +1,17 @@
 """A live simulated device of every type and order, for the conformance suite."""
 
+import ssl
 import struct
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from drivers.api import Simulated
 from drivers.modbus.types import ORDERS
-from simulators.modbus import Server, Unit, serve_serial, serve_tcp
+from simulators.modbus import Server, Unit, dial, free_port, serve_serial, serve_tcp
+from simulators.pki import Pki, make_pki
 
 _VALUES: dict[str, Any] = {
     "u16": 65_535,
@@ -20,6 +24,7 @@ _VALUES: dict[str, Any] = {
     "f64": 2.718281828459045,
     "string[10]": "车间-7",
 }
+_REGISTRATION = "867012345678901"
 _STEP = 40  # above the gap that the planner bridges, so each value has a request of its own
 
 
@@ -48,20 +53,30 @@ def _device() -> tuple[Unit, dict[str, Any], dict[str, Any], dict[str, tuple[str
     return unit, tags, expected, homes
 
 
-@asynccontextmanager
-async def _serve(variant: str, unit: Unit) -> AsyncIterator[Server]:
-    serving: AbstractAsyncContextManager[Server] = (
-        serve_serial({1: unit}, baud=0)
-        if variant == "serial"
-        else serve_tcp({1: unit}, framing="rtu" if variant == "rtu_over_tcp" else "tcp")
-    )
-    async with serving as server:
-        yield server
+def _serve(variant: str, unit: Unit, pki: Pki) -> AbstractAsyncContextManager[Server]:
+    match variant:
+        case "serial":
+            return serve_serial({1: unit}, baud=0)
+        case "dtu":
+            return dial({1: unit}, free_port(), _REGISTRATION.encode())
+        case "tls":
+            return serve_tcp({1: unit}, tls=server_context(pki))
+        case _:
+            return serve_tcp({1: unit}, framing="rtu" if variant == "rtu_over_tcp" else "tcp")
+
+
+def server_context(pki: Pki) -> ssl.SSLContext:
+    """Return what a Modbus/TCP Security device demands: a certificate of the same authority from whoever connects."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pki.issue("device", server=True))
+    context.load_verify_locations(pki.ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
 
 
 @asynccontextmanager
 async def simulate(variant: str) -> AsyncIterator[Simulated]:
-    """Yield the device over "tcp", "rtu_over_tcp" or "serial"."""
+    """Yield the device over "tcp", "rtu_over_tcp", "serial", "tls" or "dtu"."""
     unit, tags, expected, homes = _device()
 
     async def cut() -> None:
@@ -78,6 +93,14 @@ async def simulate(variant: str) -> AsyncIterator[Simulated]:
         unit.silent, unit.wrong = False, None
         unit.exceptions.clear()
 
-    async with _serve(variant, unit) as server:
-        section = {"modbus": server.url, "every": "50ms", "limits": {"timeout": "150ms"}, "tags": tags}
-        yield Simulated(section, expected, cut, spoil, garbage, restore)
+    with TemporaryDirectory() as folder:
+        pki = make_pki(Path(folder))
+        async with _serve(variant, unit, pki) as server:
+            section = {"modbus": server.url, "every": "50ms", "limits": {"timeout": "150ms"}, "tags": tags}
+            secrets = {}
+            if variant == "tls":
+                section["tls"] = {"ca": "authority", "identity": "gateway"}
+                secrets = {"authority": pki.ca.read_text(), "gateway": pki.issue("gateway").read_text()}
+            if variant == "dtu":
+                section["registration"] = _REGISTRATION
+            yield Simulated(section, expected, cut, spoil, garbage, restore, secrets)

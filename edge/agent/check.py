@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from edge.agent.settings import Device, Settings
 
 CONNECT_DEADLINE_S = 20.0
+PLAN_KEYS = ("requests_per_cycle", "registers_per_cycle", "cycle_ms_estimated", "cycle_ms_asked")
 
 
 def run(path: Path, *, offline: bool, json_output: bool) -> int:
@@ -26,7 +26,7 @@ def run(path: Path, *, offline: bool, json_output: bool) -> int:
     plans = {} if wrong or settings is None else plan(settings)
     unreached = {} if offline or wrong or settings is None else asyncio.run(_reach(settings))
     if json_output:
-        listed = {name: asdict(cost) for name, cost in plans.items()}
+        listed = {name: {key: getattr(cost, key) for key in PLAN_KEYS} for name, cost in plans.items()}
         answer = {"problems": [as_json(problem) for problem in problems], "plan": listed}
         if not offline:
             answer["unreached"] = unreached

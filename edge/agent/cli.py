@@ -78,6 +78,43 @@ def parser() -> argparse.ArgumentParser:
     read.add_argument("tags", metavar="TAG", nargs="*", help=say("only these tags"))
     read.add_argument("--json", action="store_true", help=say("print one JSON object"))
 
+    probe = _command(
+        commands,
+        "probe",
+        _probe,
+        say("show one register of an unknown device in every interpretation"),
+        "yulink probe tcp://192.168.10.40 --id 1 --at holding/1000",
+    )
+    probe.add_argument("url", metavar="URL", help=say("the device's address, as the configuration writes it"))
+    probe.add_argument("--id", type=int, default=1, metavar="N", help=say("unit identifier"))
+    probe.add_argument("--at", required=True, metavar="PLACE", help=say("holding/1000, input/6, or 41001"))
+    probe.add_argument(
+        "--expect", type=float, metavar="VALUE", help=say("what the device's display shows: mark what fits it")
+    )
+    _timeout(probe)
+    probe.add_argument("--json", action="store_true", help=say("print one JSON object"))
+
+    scan = _command(
+        commands,
+        "scan",
+        _scan,
+        say("find serial ports, units on a line, or hosts in a range; asks before it sends"),
+        "yulink scan 192.168.10.0/28",
+    )
+    scan.add_argument(
+        "where",
+        nargs="?",
+        default="",
+        metavar="WHERE",
+        help=say("the URL of a line, or a range: 192.168.10.0/28, 192.168.10.5-20; default: serial ports here"),
+    )
+    scan.add_argument("--ids", default="", metavar="IDS", help=say("units to ask, e.g. 1-32"))
+    scan.add_argument("--port", type=int, metavar="N", help=say("another port than the protocol's own"))
+    scan.add_argument("--rate", type=float, default=10.0, metavar="N", help=say("at most N questions a second"))
+    scan.add_argument("--yes", action="store_true", help=say("do not ask first"))
+    _timeout(scan)
+    scan.add_argument("--json", action="store_true", help=say("print one JSON object a line"))
+
     demo = _command(
         commands,
         "demo",
@@ -219,6 +256,12 @@ def _config(command: argparse.ArgumentParser) -> None:
     command.add_argument("config", type=Path, metavar="CONFIG", help=say("a YAML file, or a folder of them"))
 
 
+def _timeout(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--timeout", type=float, default=1.0, metavar="S", help=say("how long an answer may take; default: 1 s")
+    )
+
+
 def _data_dir(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--data-dir",
@@ -245,6 +288,28 @@ def _read(arguments: argparse.Namespace) -> int:
     from edge.agent.read import run
 
     return run(arguments.config, arguments.device, arguments.tags, json_output=arguments.json)
+
+
+def _probe(arguments: argparse.Namespace) -> int:
+    from edge.agent.probe_command import run
+
+    return run(
+        arguments.url, arguments.id, arguments.at, arguments.timeout, arguments.expect, json_output=arguments.json
+    )
+
+
+def _scan(arguments: argparse.Namespace) -> int:
+    from edge.agent.scan_command import run
+
+    return run(
+        arguments.where,
+        arguments.ids,
+        arguments.port,
+        arguments.rate,
+        arguments.timeout,
+        yes=arguments.yes,
+        json_output=arguments.json,
+    )
 
 
 def _demo(arguments: argparse.Namespace) -> int:

@@ -101,7 +101,7 @@ def test_wrong_input_ends_with_2_and_a_failure_with_1_and_each_says_what_to_do(t
             assert "Traceback" not in done.stderr
     gone = yulink(tmp_path, "read", "plant.yaml", "plc-1")
     assert gone.returncode == 1
-    assert "does not answer" in gone.stderr
+    assert "cannot be reached: Connection refused" in gone.stderr
     assert "help: check address" in gone.stderr
     chinese = yulink(tmp_path, "read", "plant.yaml", "plc-1", language="zh_CN.UTF-8")
     assert "帮助" in chinese.stderr
