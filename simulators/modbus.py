@@ -150,6 +150,8 @@ class Server:
         self.path = ""
         self.framing = "tcp"
         self.secure = self.dials = False
+        self.echo = False
+        """On a serial line: what is sent to it comes back first, as from an RS-485 adapter that hears itself."""
         self._writers: set[asyncio.StreamWriter] = set()
         self._serving: set[asyncio.Task[None]] = set()
 
@@ -183,7 +185,7 @@ class Server:
             case "function":
                 answer = bytes([answer[0] ^ 0x07]) + answer[1:]
             case "length":
-                answer = answer[:1] + bytes([answer[1] - 2]) + answer[2:-2]
+                answer = answer[:1] + bytes([max(answer[1] - 2, 0)]) + answer[2:-2]
             case "unit":
                 unit_id = unit_id % 247 + 1
         return unit_id, answer
@@ -372,7 +374,10 @@ async def serve_serial(units: Mapping[int, Unit], baud: int = 9600) -> AsyncIter
 
     def ready() -> None:
         with contextlib.suppress(OSError):
-            received.feed_data(os.read(master, 4096))
+            data = os.read(master, 4096)
+            if served.echo:
+                os.write(master, data)
+            received.feed_data(data)
 
     async def write(frame: bytes) -> None:
         if baud:

@@ -1,6 +1,7 @@
 """Certificates for tests and the demo: an authority and what it signs. Never for a plant."""
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,11 +31,13 @@ class Pki:
         expired: bool = False,
         host: str = "localhost",
         days: int = 30,
+        extensions: Sequence[x509.ExtensionType] = (),
     ) -> Path:
         """Return the PEM file `name`.pem with a certificate and its key, readable by the owner only.
 
         It is for `common_name`, by default the file's name: of a gateway, "tenant/gateway".
         A server's certificate, with `client` a client's too, is for `host` and, when that is localhost, for 127.0.0.1.
+        `extensions` are added.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
@@ -60,6 +63,8 @@ class Pki:
             if host == "localhost":
                 names.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=False)
         certificate = builder.sign(self._key, hashes.SHA256())
         file = self.folder / f"{name}.pem"
         file.touch(0o600)

@@ -1,6 +1,5 @@
 """A Modbus device: its configuration made ready, and what must outlive a session."""
 
-from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -35,7 +34,7 @@ class ModbusDriver:
         self.section = section
         self.context = context
         self.known = Known(section.limits)
-        self.counters: Counter[str] = Counter(dict.fromkeys(COUNTERS, 0))
+        self.counters = dict.fromkeys(COUNTERS, 0)
         self.hello_turn = 0
         self.ids: dict[str, int] = {}
         for name, tag in section.tags.items():

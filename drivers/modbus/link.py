@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import ssl
+import termios
 from typing import Protocol
 
 import serial
@@ -123,7 +124,7 @@ class SerialLink(_Receiving):
     def close(self) -> None:
         if self._port.is_open:
             self._loop.remove_reader(self._port.fileno())
-            with contextlib.suppress(OSError, serial.SerialException):
+            with contextlib.suppress(OSError, serial.SerialException, termios.error):
                 self._port.reset_output_buffer()  # closing would wait for what a dead line never takes
             self._port.close()
         self._lose()

@@ -151,5 +151,5 @@ class ModemPort:
 
 def printable(registration: bytes) -> str:
     """Return a registration as it is written in the configuration."""
-    text = registration.decode("ascii", "replace")
+    text = registration.rstrip(b"\r\n").decode("ascii", "replace")
     return text if text.isprintable() and "\ufffd" not in text else f"hex:{registration.hex(' ')}"
