@@ -21,6 +21,7 @@ HOURS_MAX = 400 * 24
 GRACE_NS = 60 * 10**9
 AGAIN_NS = 3_600 * 10**9
 STATEMENT_LINES_MAX = 500
+COUNTED = 2  # `handed` of a parcel: 1 counted as sent, 2 as committed, which a replay does not do again
 BEFORE_UPLINK, DAMAGED = "pruned before this uplink", "log damaged"
 
 
@@ -218,10 +219,12 @@ class Ledger:
         now: int,
         committed: bool,
         corrupt: Set[int],
+        pieces: Mapping[int, Sequence[Record]],
     ) -> None:
-        """Count parcels of data as sent, the first time, or as committed; before their state is changed.
+        """Count parcels of data as sent or as committed, each the first time; before their state is changed.
 
-        Rows at the positions `corrupt` went out as a gap: they are dropped when the rest is committed.
+        `pieces` are the records of those that hold a part of a segment. Rows at the positions `corrupt` went out as a
+        gap: they are dropped when the rest is committed.
         """
         ways: dict[Key, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
         lost: dict[Key, int] = Counter()
@@ -232,9 +235,11 @@ class Ledger:
                 (consumer, epoch, seq, int(Priority.EVENT)),
             )
             for first, last, handed in found:
-                if handed and not committed:
+                if handed >= COUNTED or (handed and not committed):
                     continue
                 for position, hour, stored, devices in await self._segments(db, consumer, first, last):
+                    if seq in pieces:
+                        devices = b"".join(self.devices(piece) or b"" for piece in pieces[seq])
                     for device, rows in self._rows(devices):
                         way = ways[hour, device]
                         way[0] += 0 if handed else rows
@@ -243,10 +248,21 @@ class Ledger:
                         elif committed:
                             way[1] += rows
                             way[2] += rows if now - stored > LATE_NS else 0
-        marks = [(consumer, epoch, seq) for seq in seqs]
-        await db.executemany("UPDATE parcel SET handed = 1 WHERE consumer = ? AND epoch = ? AND seq = ?", marks)
+        marks = [(COUNTED if committed else 1, consumer, epoch, seq) for seq in seqs]
+        await db.executemany(
+            "UPDATE parcel SET handed = max(handed, ?) WHERE consumer = ? AND epoch = ? AND seq = ?", marks
+        )
         await self._add_ways(db, consumer, ways)
         await self._add_dropped(db, consumer, "corrupt segment", lost)
+
+    async def set_aside(self, db: aiosqlite.Connection, consumer: str, hour: int, records: Sequence[Record]) -> None:
+        """Count rows of an hour that cannot pass."""
+        lost: dict[Key, int] = Counter()
+        for record in records:
+            for device, rows in self._rows(self.devices(record) or b""):
+                lost[hour, device] += rows
+        if hour:
+            await self._add_dropped(db, consumer, "set aside", lost)
 
     async def drop(self, db: aiosqlite.Connection, positions: Sequence[int], why: str) -> None:
         """Count segments that are about to be deleted, for every consumer that has not committed them."""
@@ -284,8 +300,8 @@ class Ledger:
     async def _delivered(self, db: aiosqlite.Connection, consumer: str, first: int, last: int) -> list[tuple[int, int]]:
         """Return the ranges of a consumer's committed parcels of data between two positions."""
         found = await db.execute_fetchall(
-            "SELECT first, last FROM parcel WHERE consumer = ? AND last >= ? AND first <= ? AND state = 2"
-            " AND priority <> ?",
+            "SELECT first, last FROM parcel WHERE consumer = ? AND last >= ? AND first <= ?"
+            f" AND (state = 2 OR handed = {COUNTED}) AND priority <> ?",
             (consumer, first, last, int(Priority.EVENT)),
         )
         return [(int(row[0]), int(row[1])) for row in found]

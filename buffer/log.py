@@ -83,7 +83,7 @@ class Log:
         self.classes = classes
         self._database = database
         self._writer = writer
-        self._vault = vault
+        self.vault = vault
         self._clock = clock
         self._damaged_total = 0
         self._rates: deque[tuple[float, int]] = deque(maxlen=RATE_SAMPLES)
@@ -153,7 +153,7 @@ class Log:
         found: list[tuple[int, Record | None]] = []
         for position, body in stored:
             try:
-                found.append((position, self._vault.read(position, body or b"")))
+                found.append((position, self.vault.read(position, body or b"")))
             except CorruptSegment:
                 self._corrupt.add(position)
                 found.append((position, None))
@@ -161,11 +161,11 @@ class Log:
 
     async def _repair(self) -> None:
         """Put a sound file in the place of the damaged one. Called by the writer's task."""
-        salvaged = await self._database.replace(lambda: salvage(self._database.path, self._vault))
+        salvaged = await self._database.replace(lambda: salvage(self._database.path, self.vault))
         db, outboxes = self._database.db, list(self._outboxes.values())
         await db.execute("BEGIN IMMEDIATE")
         tags = [tag for tag in self.catalogue if tag.id <= self._writer.tags_saved]
-        await recovery.restate(db, tags, self._vault, outboxes)
+        await recovery.restate(db, tags, self.vault, outboxes)
         lost = await recovery.record_losses(db, salvaged.lost, outboxes)
         await db.execute("COMMIT")
         await self._begin_ledger(damaged=True)
@@ -177,7 +177,7 @@ class Log:
 
     async def _begin_ledger(self, *, damaged: bool) -> None:
         wanted = {name: outbox.selection for name, outbox in self._outboxes.items()}
-        await self._writer.ledger.begin(self._database.db, wanted, self._vault.read, damaged=damaged)
+        await self._writer.ledger.begin(self._database.db, wanted, self.vault.read, damaged=damaged)
 
     def outbox(self, name: str = "brain") -> ParcelOutbox:
         """Return the outbox of a consumer that `open_log` was told of."""

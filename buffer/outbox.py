@@ -5,32 +5,41 @@ ranges of data that `cut` has passed over because they had grown old: the backlo
 """
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import astuple, dataclass, replace
 from enum import IntEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 import aiosqlite
 
+from buffer import quarantine
 from buffer.database import Database
 from buffer.gaps import read_gap
 from buffer.log_time import LogTime
-from buffer.records import rows_of
+from buffer.quarantine import Quarantined
+from buffer.records import rows_of, times_of
 from buffer.schema import EVENT_KIND, number
 from buffer.selection import Selection, load_selection
-from buffer.writer import Then, Writer
-from edge.core.batch import Event, Record
+from buffer.vault import Vault
+from buffer.writer import Step, Then, Writer
+from edge.core.batch import Batch, Event, Record
 from edge.core.catalogue import Catalogue, Tag
 from edge.core.data_class import DataClass
-from edge.core.delivery import Backlog, Gap, Parcel, Priority
+from edge.core.delivery import Backlog, Gap, Identity, Parcel, Priority
 
 BACKLOG_AFTER_NS = 10 * 10**9
 CUT_SEGMENTS_MAX = 2000
 PICK_SEGMENTS = 64
 ROW_BYTES = 8  # about what a row takes in the log, where a segment's rows are not all wanted
 PARCEL_BYTES_MAX = 1 << 20
+REPLAY_MAX = 200
+GONE = "no longer in the log"
 END = 2**62
 WHOLE = 0  # the priority of parcels of format 1, which hold events and data together
+
+
+_COLUMNS = "epoch, seq, first, last, rows, bytes, priority, part, parts, instead_of, notice, held"
 
 
 class State(IntEnum):
@@ -39,12 +48,14 @@ class State(IntEnum):
     NEW = 0
     SENT = 1
     COMMITTED = 2
+    REPLACED = 3
 
 
 class Source(Protocol):
     """The log, as far as an outbox needs it."""
 
     catalogue: Catalogue
+    vault: Vault
 
     async def records(
         self, first: int, last: int, *, events: bool = True, data: bool = True
@@ -61,8 +72,30 @@ class _Cut:
     rows: int
     stored_bytes: int
     priority: int
+    part: int = 0
+    parts: int = 1
+    instead_of: tuple[Identity, ...] = ()
+    notice: str = ""
+    held: int = 0
     sent: bool = False
     corrupt: set[int] | None = None
+    replayed: bool = False
+
+    @classmethod
+    def read(cls, row: Sequence[Any], *, replayed: bool = False) -> "_Cut":
+        """Return a parcel from the columns `_COLUMNS`."""
+        cut = cls(*row[:7])
+        cut.part, cut.parts, instead_of, cut.notice, cut.held = row[7:12]
+        cut.instead_of = tuple((epoch, seq) for epoch, seq in json.loads(instead_of or "[]"))
+        cut.replayed = replayed
+        return cut
+
+    def columns(self) -> tuple[Any, ...]:
+        """Return the values of `_COLUMNS`."""
+        return (
+            *(self.epoch, self.seq, self.first, self.last, self.rows, self.stored_bytes, self.priority),
+            *(self.part, self.parts, json.dumps(self.instead_of) if self.instead_of else "", self.notice, self.held),
+        )
 
     @property
     def identity(self) -> tuple[int, int]:
@@ -70,7 +103,7 @@ class _Cut:
 
     @property
     def lane(self) -> Priority:
-        return Priority(self.priority or Priority.BACKLOG)
+        return Priority.BACKLOG if self.replayed else Priority(self.priority or Priority.BACKLOG)
 
     def holds(self, position: int, *, event: bool) -> bool:
         """Tell whether what lies at a position is in this parcel."""
@@ -143,6 +176,8 @@ class ParcelOutbox:
         self._new: dict[Priority, list[_Cut]] = {priority: [] for priority in Priority}
         self._uncut = {priority: _Uncut() for priority in Priority}
         self._cutting: asyncio.Task[None] | None = None
+        self._quarantined = 0
+        self._said_gone: dict[tuple[int, int, int], Identity] = {}
 
     @classmethod
     async def load(
@@ -161,16 +196,15 @@ class ParcelOutbox:
         outbox.selection = await load_selection(db, name, only, writer.position, source.catalogue)
         for row in await db.execute_fetchall("SELECT cut, event_cut FROM consumer WHERE name = ?", (name,)):
             outbox._cut, outbox._event_cut = row
+        outbox._quarantined = await number(db, "SELECT count(*) FROM quarantine WHERE consumer = ?", (name,))
         ranges = await db.execute_fetchall("SELECT first, last FROM backlog WHERE consumer = ? ORDER BY first", (name,))
         outbox._ranges = [(int(row[0]), int(row[1])) for row in ranges]
         await outbox.recount(db)
         async with db.execute(
-            "SELECT epoch, seq, first, last, rows, bytes, priority FROM parcel"
-            " WHERE consumer = ? AND state < 2 ORDER BY first",
-            (name,),
+            f"SELECT {_COLUMNS} FROM parcel WHERE consumer = ? AND state < 2 ORDER BY first, part", (name,)
         ) as cursor:
             async for row in cursor:
-                parcel = _Cut(*row)
+                parcel = _Cut.read(tuple(row))
                 outbox._waiting[parcel.identity] = parcel
                 outbox._new[parcel.lane].append(parcel)
         return outbox
@@ -198,12 +232,14 @@ class ParcelOutbox:
         await db.execute("DELETE FROM backlog WHERE consumer = ?", (self.name,))
         await db.executemany("INSERT INTO backlog VALUES (?, ?, ?)", [(self.name, *each) for each in self._ranges])
         await db.executemany(
-            "INSERT OR IGNORE INTO parcel (consumer, epoch, seq, first, last, rows, bytes, state, historical, priority)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT OR IGNORE INTO parcel (consumer, state, historical, {_COLUMNS})"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (
-                    *(self.name, parcel.epoch, parcel.seq, parcel.first, parcel.last, parcel.rows, parcel.stored_bytes),
-                    *(State.SENT if parcel.sent else State.NEW, parcel.lane is Priority.BACKLOG, parcel.priority),
+                    self.name,
+                    State.SENT if parcel.sent else State.NEW,
+                    parcel.lane is Priority.BACKLOG,
+                    *parcel.columns(),
                 )
                 for parcel in self._waiting.values()
             ],
@@ -418,15 +454,41 @@ class ParcelOutbox:
         return taken
 
     async def _fill(self, cut: _Cut) -> Parcel:
-        records, gaps, corrupt = [], [], set[int]()
+        if cut.notice:
+            told = json.loads(cut.notice)
+            gone = tuple((epoch, first, last) for epoch, first, last in told["gone"])
+            gaps = [Gap(*gap) for gap in told["gaps"]]
+            told_as = Parcel(cut.epoch, cut.seq, (), tuple(gaps), False, cut.lane, 0, self.name)
+            return replace(told_as, instead_of=cut.instead_of, gone=gone)
+        hour = 0
+        if cut.held:
+            found = await quarantine.find(self._database, self._source.vault, cut.held)
+            records, gaps = found[1] if found else [], []
+        else:
+            records, gaps = await self._rows_of(cut)
+            hour = await self._hour(cut) if cut.priority != Priority.EVENT else 0
+        if cut.parts > 1:
+            records = [_part(records[0], cut.part, cut.parts)] if records else []
+            gaps = [] if cut.part else gaps
+        left = cut.rows - sum(map(rows_of, records)) - sum(gap.rows for gap in gaps)
+        if cut.replayed and left > 0:
+            gaps.append(Gap(left, 0, 0, GONE))
+        historical = cut.lane is Priority.BACKLOG
+        parcel = Parcel(cut.epoch, cut.seq, tuple(records), tuple(gaps), historical, cut.lane, hour, self.name)
+        return replace(parcel, instead_of=cut.instead_of)
+
+    async def _rows_of(self, cut: _Cut) -> tuple[list[Record], list[Gap]]:
+        """Return what lies between a parcel's positions: records for this consumer, and gaps."""
+        records: list[Record] = []
+        gaps: list[Gap] = []
+        cut.corrupt = set()
         events, data = cut.priority in (WHOLE, Priority.EVENT), cut.priority != Priority.EVENT
         for position, record in await self._source.records(cut.first, cut.last, events=events, data=data):
-            if record is not None:
-                if (wanted := self.selection.at(position).of(record)) is not None:
-                    records.append(wanted)
-            else:
-                corrupt.add(position)
+            if record is None:
+                cut.corrupt.add(position)
                 gaps.append(await self._corrupt(position))
+            elif (wanted := self.selection.at(position).of(record)) is not None:
+                records.append(wanted)
         stored = await self._database.read(
             "SELECT last, rows, ts_min, ts_max, reason, class, tags FROM gap WHERE last BETWEEN ? AND ?"
             " ORDER BY first, id",
@@ -436,10 +498,7 @@ class ParcelOutbox:
             gap = read_gap(*columns)
             if cut.covers(event=gap.data_class == DataClass.EVENT.word) and (told := self._wanted(last, gap)):
                 gaps.append(told)
-        cut.corrupt = corrupt
-        historical = cut.lane is Priority.BACKLOG
-        hour = await self._hour(cut) if data else 0
-        return Parcel(cut.epoch, cut.seq, tuple(records), tuple(gaps), historical, cut.lane, hour, self.name)
+        return records, gaps
 
     async def _hour(self, cut: _Cut) -> int:
         """Return the hour of the ledger in which a parcel's data was stored; 0 when it is of several, or unknown."""
@@ -479,24 +538,220 @@ class ParcelOutbox:
             parcel.sent = False
             if parcel not in self._new[parcel.lane]:
                 self._new[parcel.lane].append(parcel)
-                self._new[parcel.lane].sort(key=lambda each: each.first)
+                self._new[parcel.lane].sort(key=lambda each: (each.first, each.part))
         self._writer.changed.set()
 
-    async def committed(self, epoch: int, through: int, missing: Sequence[tuple[int, int]] = ()) -> int:
-        """Record the brain's acknowledgement and put what it misses back to new."""
+    async def committed(
+        self,
+        epoch: int,
+        through: int,
+        missing: Sequence[tuple[int, int]] = (),
+        on_their_way: Collection[int] = (),
+    ) -> int:
+        """Record the brain's acknowledgement and put what it misses back to new; see `edge.core.delivery.Outbox`."""
         known = [seq for known_epoch, seq in self._waiting if known_epoch == epoch and seq <= through]
         lost = [seq for seq in known if any(first <= seq <= last for first, last in missing)]
         done = await self.confirm(epoch, sorted(set(known) - set(lost)))
         # A parcel not yet given out in this run is on its way already.
         out = {parcel.identity for parcel in self._waiting.values() if parcel not in self._new[parcel.lane]}
-        resend = [seq for seq in lost if (epoch, seq) in out]
+        resend = [seq for seq in lost if (epoch, seq) in out and seq not in on_their_way]
         if resend:
             await self.again(epoch, resend)
+        for first, last in missing:
+            last = min(last, through)
+            waiting = sum((epoch, seq) in self._waiting for seq in range(first, min(last, first + REPLAY_MAX) + 1))
+            if waiting <= last - first:
+                await self.recall(epoch, first, last)
         return done
+
+    async def recall(self, epoch: int, first: int, last: int) -> int:
+        """Put what was committed and is asked for again back to new; see `edge.core.delivery.Outbox`."""
+        whole = last = min(last, self._seq) if epoch == self.epoch else last
+        if last < first:
+            return 0
+        if len(self._new[Priority.BACKLOG]) >= REPLAY_MAX:
+            return first
+        rows = await self._database.read(
+            f"SELECT {_COLUMNS}, state FROM parcel WHERE consumer = ? AND epoch = ? AND seq BETWEEN ? AND ?"
+            " ORDER BY seq LIMIT ?",
+            (self.name, epoch, first, last, REPLAY_MAX),
+        )
+        found = {int(row[1]): row for row in map(tuple, rows)}
+        last = max(found) if len(found) == REPLAY_MAX else last
+        await self._put_back([row[:-1] for row in found.values() if row[-1] == State.COMMITTED])
+        absent = _holes(sorted(found), first, last)
+        gone = [(epoch, *hole) for hole in absent]
+        gone += [(epoch, seq, seq) for seq, row in found.items() if row[-1] == State.REPLACED]
+        gone = [each for each in gone if self._said_gone.get(each) not in self._waiting]
+        if gone:
+            times = await self._database.read(
+                "SELECT ifnull((SELECT started FROM epoch WHERE epoch = ?), 0),"
+                " ifnull((SELECT min(stored) FROM segment), 0)",
+                (epoch,),
+            )
+            ((started, oldest),) = times
+            gaps = [Gap(0, started, max(started, oldest), GONE)] if absent else []
+            (identity,) = await self._add([self._notice(gaps, gone=gone)])
+            self._said_gone = dict.fromkeys(gone, identity)
+        return last + 1 if last < whole else 0
+
+    async def _put_back(self, rows: Sequence[Sequence[Any]]) -> None:
+        """Make committed parcels new again, as backlog."""
+        cuts = [_Cut.read(row, replayed=True) for row in rows]
+        changes = [(self.name, *cut.identity) for cut in cuts]
+        await self._writer.do(
+            lambda db: db.executemany(
+                "UPDATE parcel SET state = 0 WHERE consumer = ? AND epoch = ? AND seq = ? AND state = 2", changes
+            ),
+            lambda _: self._admit(cuts),
+        )
+
+    def _admit(self, cuts: Sequence[_Cut], instead_of: _Cut | None = None) -> None:
+        if instead_of is not None:
+            self._was_confirmed(instead_of.epoch, [instead_of.seq])
+        for cut in cuts:
+            self._waiting[cut.identity] = cut
+            self._new[cut.lane].append(cut)
+            self._new[cut.lane].sort(key=lambda each: (each.first, each.part))
+        self._writer.changed.set()
+
+    async def replay(self, ts_min: int, ts_max: int, after: int = 0) -> int:
+        """Put committed parcels with rows of this time back to new; see `edge.core.delivery.Outbox`."""
+        ((low, high, oldest),) = await self._database.read(
+            "SELECT ifnull(min(position), 0), ifnull(max(position), 0), (SELECT min(ts_min) FROM segment) FROM segment"
+            " WHERE ts_max >= ? AND ts_min <= ?",
+            (ts_min, ts_max),
+        )
+        if not after and (oldest is None or ts_min < oldest):
+            await self._add([self._notice([Gap(0, ts_min, min(ts_max, oldest or ts_max), GONE)])])
+        rows = await self._database.read(
+            f"SELECT {_COLUMNS} FROM parcel WHERE consumer = ? AND state = 2 AND last > ? AND last >= ? AND first <= ?"
+            " ORDER BY last LIMIT ?",
+            (self.name, after, low, high, REPLAY_MAX),
+        )
+        found = [tuple(row) for row in rows]
+        await self._put_back(found)
+        return int(found[-1][3]) if len(found) == REPLAY_MAX else 0
+
+    async def split(self, epoch: int, seq: int) -> list[Identity]:
+        """Replace a parcel by two with half of its rows each; see `edge.core.delivery.Outbox`."""
+        cut = self._waiting.get((epoch, seq))
+        if cut is None or cut.notice or cut.held:
+            return []
+        halves: list[_Cut] = []
+        ends = [(position, rows) for position, rows in await self._ends(cut) if rows]
+        half = sum(rows for _, rows in ends) / 2
+        if len(ends) > 1:
+            seen = 0
+            for position, rows in ends[:-1]:
+                seen += rows
+                if seen >= half or position == ends[-2][0]:
+                    halves = [replace(cut, last=position, rows=seen), replace(cut, first=position + 1)]
+                    halves[1].rows = max(round(half * 2) - seen, 0)
+                    break
+        elif ends and _length(ends[0][1], cut.part, cut.parts) > 1:
+            halves = [replace(cut, part=2 * cut.part + n, parts=2 * cut.parts) for n in (0, 1)]
+            for piece in halves:
+                piece.rows = _length(ends[0][1], piece.part, piece.parts)
+        for piece in halves:
+            piece.instead_of, piece.stored_bytes = (*cut.instead_of, cut.identity), cut.stored_bytes // 2
+        return await self._add(halves, instead_of=cut) if halves else []
+
+    async def _ends(self, cut: _Cut) -> list[tuple[int, int]]:
+        """Return (position, rows of this consumer) of what a parcel covers."""
+        events, data = cut.priority in (WHOLE, Priority.EVENT), cut.priority != Priority.EVENT
+        found = await self._source.records(cut.first, cut.last, events=events, data=data)
+        return [(position, self.selection.rows(position, record)) for position, record in found if record is not None]
+
+    async def quarantine(self, epoch: int, seq: int, reason: str) -> int:
+        """Set a parcel's rows aside and tell of them as a gap; see `edge.core.delivery.Outbox`."""
+        cut = self._waiting.get((epoch, seq))
+        if cut is None:
+            return 0
+        parcel = await self._fill(cut)
+        rows = sum(map(rows_of, parcel.records))
+        chain = (*cut.instead_of, cut.identity)
+        if cut.held or not rows:  # its rows lie in quarantine already, or it has none: only its number is given back
+            await self._add([self._notice(parcel.gaps, gone=[(epoch, seq, seq)])], instead_of=cut)
+            return 0
+        times = [time for record in parcel.records for time in times_of(record)]
+        entry = Quarantined(0, epoch, seq, self._time.now(), reason, rows, min(times), max(times))
+        notice = self._notice([*parcel.gaps, Gap(rows, min(times), max(times), f"set aside: {reason}")])
+        notice.instead_of = chain
+        data = quarantine.pack(self._source.vault, parcel.records)
+
+        async def keep(db: aiosqlite.Connection) -> None:
+            await quarantine.keep(db, self.name, entry, chain, data)
+            await self._writer.ledger.set_aside(db, self.name, parcel.hour, parcel.records)
+
+        await self._add([notice], instead_of=cut, also=keep)
+        self._quarantined = min(self._quarantined + 1, quarantine.QUARANTINE_MAX)
+        return rows
+
+    async def quarantined(self) -> list[Quarantined]:
+        """Return what is set aside, oldest first."""
+        return await quarantine.listed(self._database, self.name)
+
+    async def retry(self, entry_ids: Collection[int]) -> int:
+        """Send again what is set aside; it stays there until it is confirmed. Returns how many parcels that makes."""
+        trying = {parcel.held for parcel in self._waiting.values()}
+        cuts = []
+        for entry in await self.quarantined():
+            if entry.id in entry_ids and entry.id not in trying:
+                found = await quarantine.find(self._database, self._source.vault, entry.id)
+                cut = self._notice(())
+                cut.notice, cut.held, cut.rows, cut.priority = "", entry.id, entry.rows, Priority.BACKLOG
+                cut.instead_of = tuple(found[0]) if found else ()
+                cuts.append(cut)
+        return len(await self._add(cuts)) if cuts else 0
+
+    def _notice(self, gaps: Sequence[Gap], gone: Sequence[tuple[int, int, int]] = ()) -> _Cut:
+        """Return a parcel that covers nothing in the log, but tells something urgent."""
+        text = json.dumps({"gaps": [astuple(gap) for gap in gaps], "gone": gone})
+        return _Cut(0, 0, self._cut + 1, self._cut, 0, 0, Priority.EVENT, notice=text)
+
+    async def _add(
+        self, cuts: Sequence[_Cut], instead_of: _Cut | None = None, also: Step | None = None
+    ) -> list[Identity]:
+        """Store parcels as the next ones of this epoch, in the place of another one."""
+        if self._cutting is not None:
+            await asyncio.shield(self._cutting)
+            self._cutting = None
+        for number_, cut in enumerate(cuts, self._seq + 1):
+            cut.epoch, cut.seq, cut.sent, cut.replayed = self.epoch, number_, False, False
+
+        async def step(db: aiosqlite.Connection) -> None:
+            if instead_of is not None:
+                await db.execute(
+                    "UPDATE parcel SET state = ? WHERE consumer = ? AND epoch = ? AND seq = ?",
+                    (State.REPLACED, self.name, *instead_of.identity),
+                )
+            await db.executemany(
+                f"INSERT INTO parcel (consumer, state, historical, {_COLUMNS})"
+                " VALUES (?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [(self.name, cut.lane is Priority.BACKLOG, *cut.columns()) for cut in cuts],
+            )
+            if instead_of is not None:  # what was counted as sent is not counted so again
+                await db.executemany(
+                    "UPDATE parcel SET handed ="
+                    " (SELECT handed FROM parcel WHERE consumer = ? AND epoch = ? AND seq = ?)"
+                    " WHERE consumer = ? AND epoch = ? AND seq = ?",
+                    [(self.name, *instead_of.identity, self.name, *cut.identity) for cut in cuts],
+                )
+            if also is not None:
+                await also(db)
+
+        await self._writer.do(step, lambda _: self._admit(cuts, instead_of))
+        self._seq += len(cuts)
+        return [cut.identity for cut in cuts]
 
     async def confirm(self, epoch: int, seqs: Sequence[int]) -> int:
         """Record delivery of exactly these parcels and return how many were still open."""
         done = [seq for seq in seqs if (epoch, seq) in self._waiting]
+        held = [(self._waiting[epoch, seq].held,) for seq in done if self._waiting[epoch, seq].held]
+        if held:
+            await self._writer.do(lambda db: db.executemany("DELETE FROM quarantine WHERE id = ?", held))
+            self._quarantined -= len(held)
         if done:
             await self._set(State.COMMITTED, epoch, done, lambda _: self._was_confirmed(epoch, done))
         return len(done)
@@ -514,10 +769,15 @@ class ParcelOutbox:
             if parcel.corrupt is None:
                 await self._fill(parcel)  # it went out before this start
             corrupt |= parcel.corrupt or set()
+        pieces = {
+            seq: (await self._fill(self._waiting[epoch, seq])).records
+            for seq in seqs
+            if (epoch, seq) in self._waiting and self._waiting[epoch, seq].parts > 1
+        }
 
         async def step(db: aiosqlite.Connection) -> None:
             if state is not State.NEW:
-                await self._writer.ledger.progress(db, self.name, epoch, seqs, now, committed, corrupt)
+                await self._writer.ledger.progress(db, self.name, epoch, seqs, now, committed, corrupt, pieces)
             await db.executemany(
                 "UPDATE parcel SET state = ? WHERE consumer = ? AND epoch = ? AND seq = ? AND state < 2", changes
             )
@@ -570,6 +830,28 @@ class ParcelOutbox:
             stored_bytes=sum(uncut.stored_bytes for uncut in self._uncut.values())
             + sum(parcel.stored_bytes for parcel in waiting),
             parcels_sent=sum(parcel.sent for parcel in waiting),
+            quarantined=self._quarantined,
             historical_rows=self._uncut[Priority.BACKLOG].rows
             + sum(parcel.rows for parcel in waiting if parcel.lane is Priority.BACKLOG),
         )
+
+
+def _holes(known: Sequence[int], first: int, last: int) -> list[tuple[int, int]]:
+    """Return the ranges of `first` to `last` that hold none of the known numbers, which are in order."""
+    holes = []
+    for number_ in [*known, last + 1]:
+        if number_ > first:
+            holes.append((first, number_ - 1))
+        first = number_ + 1
+    return holes
+
+
+def _length(rows: int, part: int, parts: int) -> int:
+    return rows * (part + 1) // parts - rows * part // parts
+
+
+def _part(record: Record, part: int, parts: int) -> Record:
+    """Return one of `parts` about equal pieces of a batch; what cannot be divided is returned whole."""
+    if not isinstance(record, Batch):
+        return record
+    return record.take(slice(len(record) * part // parts, len(record) * (part + 1) // parts))

@@ -344,8 +344,12 @@ class Retention:
         oldest = await number(db, "SELECT min(position) FROM segment")
         await db.execute("BEGIN IMMEDIATE")
         if oldest:
-            await db.execute("DELETE FROM parcel WHERE last < ? AND state = 2", (oldest,))
-            await db.execute("DELETE FROM key WHERE id < (SELECT max(id) FROM key WHERE first <= ?)", (oldest,))
+            await db.execute("DELETE FROM parcel WHERE last < ? AND state >= 2", (oldest,))
+            await db.execute(
+                "DELETE FROM key WHERE id < (SELECT max(id) FROM key WHERE first <= ?)"
+                " AND NOT EXISTS (SELECT 1 FROM quarantine)",
+                (oldest,),
+            )
             await db.execute(
                 "DELETE FROM gap WHERE last < ? AND last <= iif(class = ?, ?, ?)",
                 (oldest, DataClass.EVENT, events_told, told),

@@ -174,6 +174,7 @@ async def start_broker(
     certificate: Path | None = None,
     acl: str | None = None,
     message_bytes_max: int | None = None,
+    limit_is_announced: bool = True,
     queued_max: int = 100_000,
 ) -> AsyncIterator[Broker]:
     """Run a broker while the block runs. Without `kind`, mosquitto where it is installed.
@@ -182,6 +183,7 @@ async def start_broker(
         certificate: the broker's own; default: a good one for localhost and 127.0.0.1.
         acl: mosquitto's access rules; default: everything for everyone with a certificate.
         message_bytes_max: larger messages are refused (mosquitto).
+        limit_is_announced: clients of MQTT 5 are told of that limit when they connect.
         queued_max: messages kept for a subscriber that is away (mosquitto).
 
     Raises:
@@ -196,7 +198,8 @@ async def start_broker(
     port, config = free_port(), folder / f"{kind}.conf"
     if kind == "mosquitto":
         more = (
-            f"message_size_limit {message_bytes_max}\nmax_packet_size {message_bytes_max}\n"
+            f"message_size_limit {message_bytes_max}\n"
+            + (f"max_packet_size {message_bytes_max}\n" if limit_is_announced else "")
             if message_bytes_max
             else ""
         )

@@ -1,12 +1,13 @@
 """What the agent asks of an uplink, whatever it speaks to whom."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from uplink.section import UplinkSection
 
 if TYPE_CHECKING:  # checking a configuration needs the sections alone, not numpy
+    from edge.core.batch import Event
     from edge.core.clock import Clock
     from edge.core.delivery import Outbox
     from uplink.catalogue import Equipment
@@ -46,12 +47,17 @@ class Uplink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class UplinkContext:
-    """What an uplink is made of besides its section. `equipment` tells what the catalogue says of each device."""
+    """What an uplink is made of besides its section.
+
+    equipment  tells what the catalogue says of each device
+    put        takes an event into the log
+    """
 
     site: str
     outbox: "Outbox"
     clock: "Clock"
     equipment: "Callable[[], Mapping[str, Equipment]]"
+    put: "Callable[[Event], Awaitable[None]]"
 
 
 @dataclass(frozen=True, slots=True)

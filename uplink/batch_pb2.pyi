@@ -25,7 +25,7 @@ TEXT: Kind
 WAVEFORM: Kind
 
 class Batch(_message.Message):
-    __slots__ = ("gateway", "epoch", "seq", "historical", "catalogue", "tables", "waveforms", "events", "gaps", "texts")
+    __slots__ = ("gateway", "epoch", "seq", "historical", "catalogue", "tables", "waveforms", "events", "gaps", "texts", "instead_of", "gone")
     GATEWAY_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     SEQ_FIELD_NUMBER: _ClassVar[int]
@@ -36,6 +36,8 @@ class Batch(_message.Message):
     EVENTS_FIELD_NUMBER: _ClassVar[int]
     GAPS_FIELD_NUMBER: _ClassVar[int]
     TEXTS_FIELD_NUMBER: _ClassVar[int]
+    INSTEAD_OF_FIELD_NUMBER: _ClassVar[int]
+    GONE_FIELD_NUMBER: _ClassVar[int]
     gateway: str
     epoch: int
     seq: int
@@ -46,7 +48,19 @@ class Batch(_message.Message):
     events: _containers.RepeatedCompositeFieldContainer[Event]
     gaps: _containers.RepeatedCompositeFieldContainer[Gap]
     texts: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, gateway: _Optional[str] = ..., epoch: _Optional[int] = ..., seq: _Optional[int] = ..., historical: _Optional[bool] = ..., catalogue: _Optional[int] = ..., tables: _Optional[_Iterable[_Union[Table, _Mapping]]] = ..., waveforms: _Optional[_Iterable[_Union[Waveform, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., gaps: _Optional[_Iterable[_Union[Gap, _Mapping]]] = ..., texts: _Optional[_Iterable[str]] = ...) -> None: ...
+    instead_of: _containers.RepeatedCompositeFieldContainer[Range]
+    gone: _containers.RepeatedCompositeFieldContainer[Range]
+    def __init__(self, gateway: _Optional[str] = ..., epoch: _Optional[int] = ..., seq: _Optional[int] = ..., historical: _Optional[bool] = ..., catalogue: _Optional[int] = ..., tables: _Optional[_Iterable[_Union[Table, _Mapping]]] = ..., waveforms: _Optional[_Iterable[_Union[Waveform, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., gaps: _Optional[_Iterable[_Union[Gap, _Mapping]]] = ..., texts: _Optional[_Iterable[str]] = ..., instead_of: _Optional[_Iterable[_Union[Range, _Mapping]]] = ..., gone: _Optional[_Iterable[_Union[Range, _Mapping]]] = ...) -> None: ...
+
+class Range(_message.Message):
+    __slots__ = ("epoch", "first", "last")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    first: int
+    last: int
+    def __init__(self, epoch: _Optional[int] = ..., first: _Optional[int] = ..., last: _Optional[int] = ...) -> None: ...
 
 class Table(_message.Message):
     __slots__ = ("tags", "rows", "time_unit", "times", "starts", "paces", "forms", "integers", "singles", "doubles", "quality")

@@ -30,6 +30,10 @@ def encode(parcel: Parcel, gateway: str, catalogue: int = 0) -> bytes:
     for record in parcel.records:
         if not isinstance(record, Batch):
             _add_single(message, record)
+    for epoch, seq in parcel.instead_of:
+        message.instead_of.add(epoch=epoch, first=seq, last=seq)
+    for epoch, first, last in parcel.gone:
+        message.gone.add(epoch=epoch, first=first, last=last)
     for gap in parcel.gaps:
         message.gaps.add(
             rows=gap.rows,

@@ -10,7 +10,7 @@ from uplink.section import MqttSection, UplinkSection
 def _brain(section: MqttSection, context: UplinkContext) -> Uplink:
     from uplink.pump import Pump
 
-    return Pump(section, context.site, context.outbox, context.clock, equipment=context.equipment)
+    return Pump(section, context.site, context.outbox, context.clock, equipment=context.equipment, put=context.put)
 
 
 KINDS = {

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,16 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edge.core.batch import Batch
+from edge.core.batch import Batch, Event, Severity
 from edge.core.catalogue import Tag
 from edge.core.clock import Clock
-from edge.core.delivery import Outbox, Parcel, Priority
+from edge.core.delivery import Identity, Outbox, Parcel, Priority
 from edge.core.errors import Disconnected, WrongInput
 from edge.core.language import say
 from uplink.catalogue import Equipment, encode_catalogue
 from uplink.encode import encode
 from uplink.keys import read_public
+from uplink.poison import Suspicion
 from uplink.seal import BadSeal, Sealer
 from uplink.section import MqttSection
 from uplink.session import NO_MATCHING_SUBSCRIBERS, Access, Facts, MqttSession, Version, open_session
@@ -29,13 +30,17 @@ from uplink.share import BacklogShare
 PARCEL_ROWS_MAX = 5000
 BACKLOG_ROWS_MAX = 50_000
 UNCONFIRMED_MAX = 256
+RECALLS_MAX = 100
 ACK_TIMEOUT_S = 10.0
 PUBACK_TIMEOUT_S = 15.0
 REFUSED_RETRY_S = 30.0
+MISSED_RETRY_S = 1.0
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 30.0
 
 _TOPICS = {Priority.EVENT: "event", Priority.LIVE: "data/telemetry", Priority.BACKLOG: "data/backlog"}
+
+_NO_FAULT_OF_A_MESSAGE = ("Keep alive", "shutting down", "taken over")  # among paho's words for why it is over
 
 log = logging.getLogger("yulink.uplink")
 
@@ -54,15 +59,58 @@ class PumpStatistics:
     parcels_committed_total: int
     resends_total: int
     refused_total: int
+    splits_total: int
     acks_ignored_total: int
     reconnects_total: int
     last_ack: int
     last_error: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Ack:
+    epoch: int
+    through: int
+    missing: tuple[tuple[int, int], ...]
+    refused: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def read(cls, plain: bytes) -> "_Ack":
+        """Return the acknowledgement in a message. Raises ValueError, KeyError, TypeError."""
+        told = json.loads(plain)
+        missing, refused = (
+            tuple((int(first), int(last)) for first, last in told.get(key, ())) for key in ("missing", "refused")
+        )
+        return cls(int(told["epoch"]), int(told["committed_through"]), missing, refused)
+
+    def lacks(self, seq: int) -> bool:
+        """Tell whether the brain says that it misses a message."""
+        return any(first <= seq <= last for first, last in self.missing)
+
+
+@dataclass(slots=True)
+class _Recall:
+    """What the brain wants again: messages of an epoch, or (epoch 0) rows of a time; `after` is how far it was done."""
+
+    epoch: int
+    first: int
+    last: int
+    after: int = 0
+
+    @classmethod
+    def read(cls, plain: bytes) -> "_Recall":
+        """Return the wish in a message. Raises ValueError, KeyError, TypeError."""
+        told = json.loads(plain)
+        if "epoch" in told:
+            return cls(int(told["epoch"]), int(told["first"]), int(told["last"]))
+        return cls(0, int(told["from"]), int(told["to"]))
+
+
 @dataclass(slots=True)
 class _Flight:
-    """A parcel on its way: until `deadline` (monotonic) its next acknowledgement must come."""
+    """A parcel on its way: until `deadline` (monotonic) its next acknowledgement must come.
+
+    `alone`: nothing else goes until the broker has taken it. `missed`: the brain lacks it, but has later ones.
+    """
 
     epoch: int
     seq: int
@@ -70,6 +118,15 @@ class _Flight:
     size: int
     deadline: float
     puback: "asyncio.Future[int] | None"
+    topic: str = ""
+    number: int = 0
+    sent_at: float = 0.0
+    alone: bool = False
+    missed: bool = False
+
+    @property
+    def identity(self) -> Identity:
+        return self.epoch, self.seq
 
 
 class Pump:
@@ -83,6 +140,7 @@ class Pump:
         clock: Clock,
         folder: Path = Path(),
         equipment: Callable[[], Mapping[str, Equipment]] = dict,
+        put: Callable[[Event], Awaitable[None]] | None = None,
     ) -> None:
         self._section = section
         self._site = site
@@ -104,7 +162,15 @@ class Pump:
         self._flights: dict[tuple[int, int], _Flight] = {}
         self._wake = asyncio.Event()
         self._progress = asyncio.Event()
-        self._acks: list[tuple[int, int, list[tuple[int, int]]]] = []
+        self._put = put
+        self._acks: list[_Ack] = []
+        self._recalls: list[_Recall] = []
+        self._suspicion = Suspicion()
+        self._convicted: list[tuple[Identity, str]] = []
+        self._benched: list[Parcel] = []
+        self._numbers = 0
+        self._arrived: dict[str, int] = {}
+        self._cut_by_broker = False
         self._draining = False
         self._live_owed = False
         self._session: MqttSession | None = None
@@ -113,7 +179,7 @@ class Pump:
         self._share = BacklogShare(section.backlog_share, clock)
         self._jitter = random.Random()
         self._messages = self._bytes = self._wire_bytes_before = self._committed = 0
-        self._resends = self._refused = self._connects = self._last_ack = self._acks_ignored = 0
+        self._resends = self._refused = self._connects = self._last_ack = self._acks_ignored = self._splits = 0
         self._last_error = ""
         self._refusal_logged: set[int] = set()
 
@@ -162,12 +228,16 @@ class Pump:
                 if self._announce_wanted or (self._sealer is not None and self._sealer.is_due):
                     self._announce(session)
                 await self._settle()
-                if waiting.done():
+                await self._recall()
+                if waiting.done() or self._trial_is_due():
                     await self._send(session, facts, window)
+                if waiting.done():
                     waiting = asyncio.create_task(self._outbox.wait(), name="uplink waits for the log")
                     await asyncio.sleep(0)
                 await self._pause(waiting, self._room(window))
-            raise Disconnected(say("the connection was lost: {reason}", reason=session.lost.result()))
+            reason = session.lost.result()
+            self._cut_by_broker = not any(words in reason for words in _NO_FAULT_OF_A_MESSAGE)
+            raise Disconnected(say("the connection was lost: {reason}", reason=reason))
         finally:
             self._wire_bytes_before += session.wire_bytes()
             self._session = None
@@ -230,20 +300,20 @@ class Pump:
                 plain = message.payload
                 if self._sealer is not None:
                     plain = self._sealer.open_ack(message.topic, plain)
-                ack = json.loads(plain)
-                epoch, through = int(ack["epoch"]), int(ack["committed_through"])
-                missing = [(int(first), int(last)) for first, last in ack.get("missing", [])]
-            except (BadSeal, ValueError, KeyError, TypeError):
+                if message.topic == f"{self._root}/cmd/replay":
+                    self._recalls = [*self._recalls[-RECALLS_MAX + 1 :], _Recall.read(plain)]
+                else:
+                    self._acks.append(_Ack.read(plain))
+            except (BadSeal, ValueError, KeyError, TypeError, AttributeError):
                 self._acks_ignored += 1
                 log.warning(say("uplink: an acknowledgement that cannot be read was ignored"))
                 continue
-            self._acks.append((epoch, through, missing))
             self._wake.set()
 
     async def _settle(self) -> None:
         """Take in everything that was acknowledged, and put back what was not in time."""
         while self._acks:
-            await self._acknowledged(*self._acks.pop(0))
+            await self._acknowledged(self._acks.pop(0))
         now = self._clock.monotonic()
         done = [flight for flight in self._flights.values() if flight.puback is not None and flight.puback.done()]
         taken: dict[int, list[int]] = {}
@@ -256,6 +326,7 @@ class Pump:
             if reason < 0x80:
                 taken.setdefault(flight.epoch, []).append(flight.seq)
                 flight.deadline = now + ACK_TIMEOUT_S
+                self._suspicion.passed(flight.identity, flight.topic)
             else:
                 self._refuse(flight, reason, now)
             if reason == NO_MATCHING_SUBSCRIBERS:
@@ -273,20 +344,77 @@ class Pump:
                 say("the broker does not acknowledge"), say("is the link dead or the broker overloaded?")
             )
         self._resends += len(late)
+        for flight in late:
+            if flight.missed and self._suspicion.lost(flight.identity):
+                self._convicted.append((flight.identity, say("the broker takes it, but the brain does not get it")))
         await self._again(late)
+        while self._convicted:
+            await self._convict(*self._convicted.pop(0))
 
     def _refuse(self, flight: _Flight, reason: int, now: float) -> None:
         self._refused += 1
         flight.deadline = now + REFUSED_RETRY_S
+        if self._suspicion.refused(flight.identity, reason, flight.topic):
+            self._convicted.append((flight.identity, say("refused with reason 0x{reason:02X}", reason=reason)))
+            return
         self._last_error = say("the broker refuses messages with reason 0x{reason:02X}", reason=reason)
         if reason not in self._refusal_logged:
             self._refusal_logged.add(reason)
             log.error(say("uplink: {error}; the data is kept and tried again", error=self._last_error))
 
-    async def _acknowledged(self, epoch: int, through: int, missing: list[tuple[int, int]]) -> None:
-        self._confirmed(await self._outbox.committed(epoch, through, missing))
-        for identity in [identity for identity in self._flights if identity[0] == epoch and identity[1] <= through]:
-            del self._flights[identity]
+    async def _acknowledged(self, ack: _Ack) -> None:
+        """Take in what the brain holds, and look at what it lacks.
+
+        A message that is missing may still be on its way; it is not when a later one of its topic has arrived.
+        """
+        flights = [each for each in self._flights.values() if each.epoch == ack.epoch and each.seq <= ack.through]
+        on_their_way = [flight for flight in flights if ack.lacks(flight.seq)]
+        self._confirmed(
+            await self._outbox.committed(ack.epoch, ack.through, ack.missing, {each.seq for each in on_their_way})
+        )
+        for flight in flights:
+            if not ack.lacks(flight.seq):
+                self._arrived[flight.topic] = max(self._arrived.get(flight.topic, 0), flight.number)
+                self._suspicion.confirmed([flight.identity])
+                del self._flights[flight.identity]
+        for flight in on_their_way:
+            if flight.puback is None and flight.number < self._arrived.get(flight.topic, 0):
+                flight.missed = True
+                flight.deadline = min(flight.deadline, flight.sent_at + MISSED_RETRY_S)
+        for flight in [*self._flights.values()]:
+            if flight.epoch == ack.epoch and any(first <= flight.seq <= last for first, last in ack.refused):
+                self._convicted.append((flight.identity, say("the brain cannot read it")))
+
+    async def _convict(self, identity: Identity, reason: str) -> None:
+        """Send a message that cannot pass in halves, or set it aside when it is a single row."""
+        self._flights.pop(identity, None)
+        if pieces := await self._outbox.split(*identity):
+            self._splits += 1
+            self._suspicion.inherit(pieces, identity)
+            return
+        rows = await self._outbox.quarantine(*identity, reason)
+        self._suspicion.confirmed([identity])
+        words = say("a message with {rows} rows was set aside: {reason}", rows=rows, reason=reason)
+        log.error(say("uplink: {error}", error=words))
+        if self._put is not None:
+            facts: dict[str, str | int | float | bool | None]
+            facts = {"uplink": self._section.name, "epoch": identity[0], "seq": identity[1], "rows": rows}
+            text = f"a message with {rows} rows was set aside: {reason}"
+            await self._put(Event(self._clock.now(), "gateway", "message_set_aside", Severity.HIGH, text, facts))
+
+    async def _recall(self) -> None:
+        """Put what the brain wants again back to new, some hundred parcels at a time."""
+        if not self._recalls or self._outbox.ready(Priority.BACKLOG):
+            return
+        wish = self._recalls[0]
+        if wish.epoch:
+            wish.first = await self._outbox.recall(wish.epoch, wish.first, wish.last)
+            done = not wish.first
+        else:
+            wish.after = await self._outbox.replay(wish.first, wish.last, wish.after)
+            done = not wish.after
+        if done:
+            self._recalls.pop(0)
 
     def _confirmed(self, parcels: int) -> None:
         self._last_ack = self._clock.now()
@@ -303,6 +431,13 @@ class Pump:
 
     async def _put_back(self) -> None:
         self._share.reset()
+        if self._cut_by_broker:
+            unacknowledged = [flight for flight in self._flights.values() if flight.puback is not None]
+            self._suspicion.cut(flight.identity for flight in unacknowledged)
+            for flight in unacknowledged:
+                if flight.alone:
+                    await self._convict(flight.identity, say("the broker ends the connection"))
+        self._cut_by_broker = False
         await self._again(self._flights.values())
         self._acks.clear()
 
@@ -312,14 +447,23 @@ class Pump:
             self._cut_at = self._clock.monotonic()
             self._live_owed = True
         while self._room(window) and not session.lost.done():
+            if self._trial_is_due():
+                self._publish(session, facts, self._benched.pop(0), alone=True)
+                return
             priority = self._most_urgent()
             if priority is None:
                 return
             rows_max = BACKLOG_ROWS_MAX if priority is Priority.BACKLOG else PARCEL_ROWS_MAX
             parcel = await self._outbox.next(rows_max, priority)
-            if parcel is not None:
+            if parcel is not None and self._suspicion.must_go_alone((parcel.epoch, parcel.seq)):
+                self._benched.append(parcel)
+            elif parcel is not None:
                 self._publish(session, facts, parcel)
                 await self._settle()
+
+    def _trial_is_due(self) -> bool:
+        """Tell whether a suspect may go by itself: the broker has taken everything else."""
+        return bool(self._benched) and not any(flight.puback is not None for flight in self._flights.values())
 
     def _most_urgent(self) -> Priority | None:
         if self._outbox.ready(Priority.EVENT):
@@ -327,17 +471,22 @@ class Pump:
         self._live_owed = self._live_owed and self._outbox.ready(Priority.LIVE)
         if self._live_owed:
             return Priority.LIVE
-        if self._outbox.ready(Priority.BACKLOG) and (self._draining or not self._share.wait_s()):
+        paced = self._draining or not self._share.wait_s()
+        if self._outbox.ready(Priority.BACKLOG) and paced and not self._benched:
             return Priority.BACKLOG
         return None
 
-    def _publish(self, session: MqttSession, facts: Facts, parcel: Parcel) -> None:
+    def _publish(self, session: MqttSession, facts: Facts, parcel: Parcel, *, alone: bool = False) -> None:
         self._tell_catalogue(session)
-        topic = f"{self._root}/{_TOPICS[parcel.priority]}"
+        topic = f"{self._root}/{_TOPICS[parcel.priority] if parcel.records else 'gap'}"
         plain = encode(parcel, self._site, self._outbox.catalogue.last_id)
         payload = self._seal(topic, plain, (parcel.epoch, parcel.seq))
         now = self._clock.monotonic()
-        flight = _Flight(parcel.epoch, parcel.seq, _rows(parcel), len(payload), now + PUBACK_TIMEOUT_S, None)
+        self._numbers += 1
+        flight = _Flight(
+            *(parcel.epoch, parcel.seq, _rows(parcel), len(payload), now + PUBACK_TIMEOUT_S, None),
+            *(topic, self._numbers, now, alone),
+        )
         self._flights[parcel.epoch, parcel.seq] = flight
         if parcel.priority is Priority.BACKLOG:
             self._share.spend(len(payload))
@@ -351,8 +500,10 @@ class Pump:
         self._bytes += len(payload)
 
     def _room(self, window: int) -> bool:
-        unacknowledged = sum(flight.puback is not None for flight in self._flights.values())
-        return unacknowledged < window and len(self._flights) < UNCONFIRMED_MAX
+        unacknowledged = [flight for flight in self._flights.values() if flight.puback is not None]
+        if any(flight.alone for flight in unacknowledged):
+            return False
+        return len(unacknowledged) < window and len(self._flights) < UNCONFIRMED_MAX
 
     def _is_due(self) -> bool:
         """Tell whether live data should go now: the latency is over, a whole parcel waits, or we are stopping."""
@@ -422,6 +573,7 @@ class Pump:
             parcels_committed_total=self._committed,
             resends_total=self._resends,
             refused_total=self._refused,
+            splits_total=self._splits,
             acks_ignored_total=self._acks_ignored,
             reconnects_total=max(self._connects - 1, 0),
             last_ack=self._last_ack,

@@ -124,7 +124,7 @@ class Agent:
             log.warning(say("no uplink is configured: readings stay in the log"))
         for section in self.settings.uplinks:
             outbox = self._log.outbox(section.name)
-            context = UplinkContext(self.settings.site, outbox, self._clock, self._equipment)
+            context = UplinkContext(self.settings.site, outbox, self._clock, self._equipment, self._put)
             self._uplinks[section.name] = kind_of(section).create(section, context)
         return [flow.create_task(uplink.run(), name=f"uplink {name}") for name, uplink in self._uplinks.items()]
 

@@ -6,10 +6,10 @@ An epoch is a random number drawn for each consumer at every start of the agent;
 without holes. A restored or copied database therefore never gives an old identity to new content.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from edge.core.batch import Record
 from edge.core.catalogue import Catalogue, Tag
@@ -43,6 +43,10 @@ class Priority(IntEnum):
     BACKLOG = 3
 
 
+Identity: TypeAlias = tuple[int, int]
+"""(epoch, seq)"""
+
+
 @dataclass(frozen=True, slots=True)
 class Parcel:
     """One message's content and identity.
@@ -50,6 +54,8 @@ class Parcel:
     historical  it is backlog: its rows may be older than rows already sent
     hour        the hour of the ledger in which all its data was stored; 0 when that is unknown
     uplink      the name of the consumer it was cut for
+    instead_of  it carries rows of these parcels, which could not pass; who holds one of them whole needs this no more
+    gone        (epoch, first, last): these parcels will never come, or never again
     """
 
     epoch: int
@@ -60,16 +66,22 @@ class Parcel:
     priority: Priority = Priority.LIVE
     hour: int = 0
     uplink: str = ""
+    instead_of: tuple[Identity, ...] = ()
+    gone: tuple[tuple[int, int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What the brain has not confirmed yet; `parcels_sent` of it the broker has taken."""
+    """What the brain has not confirmed yet; `parcels_sent` of it the broker has taken.
+
+    `quarantined` messages are set aside besides.
+    """
 
     rows: int
     stored_bytes: int
     parcels_sent: int
     historical_rows: int = 0
+    quarantined: int = 0
 
 
 class Outbox(Protocol):
@@ -106,12 +118,37 @@ class Outbox(Protocol):
     async def sent(self, epoch: int, seqs: Sequence[int]) -> None:
         """Record that the broker took these parcels. That is not delivery."""
 
-    async def committed(self, epoch: int, through: int, missing: Sequence[tuple[int, int]] = ()) -> int:
+    async def committed(
+        self,
+        epoch: int,
+        through: int,
+        missing: Sequence[tuple[int, int]] = (),
+        on_their_way: Collection[int] = (),
+    ) -> int:
         """Record the brain's acknowledgement: all of `epoch` up to `through` but for the ranges `missing`.
 
-        `missing` ranges (first, last, both included) go back to new and are sent again.
-        Returns the number of parcels committed by this call.
+        `missing` ranges (first, last, both included) go back to new and are sent again, but for the seqs that are known
+        to be on their way. What was committed long ago and is missing now comes again from history; for what is no
+        longer there, a parcel comes that says so. Returns the number of parcels committed by this call.
         """
+
+    async def recall(self, epoch: int, first: int, last: int) -> int:
+        """Put committed parcels of an epoch, `first` to `last`, back to new, some hundred at a time.
+
+        For what is no longer there, a parcel comes that says so. Returns the seq to go on with, 0 when nothing is left.
+        """
+
+    async def replay(self, ts_min: int, ts_max: int, after: int = 0) -> int:
+        """Put committed parcels with rows of this time back to new, some hundred behind the position `after`.
+
+        Returns the position to go on behind, 0 when nothing is left.
+        """
+
+    async def split(self, epoch: int, seq: int) -> list[Identity]:
+        """Replace a parcel that cannot pass by two with half of its rows each; none when it is a single row."""
+
+    async def quarantine(self, epoch: int, seq: int, reason: str) -> int:
+        """Set a parcel's rows aside and put a parcel with their gap in its place. Returns the rows."""
 
     async def confirm(self, epoch: int, seqs: Sequence[int]) -> int:
         """Record delivery of exactly these parcels; for consumers that count the broker's word as delivery."""

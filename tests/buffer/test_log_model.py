@@ -22,8 +22,8 @@ def contents(parcel: Parcel) -> list[int]:
 
 
 class LogMachine(RuleBasedStateMachine):
-    """The model: `written` and `events` are what was appended; `parcels` what each identity holds and how urgent it is;
-    sets say where each stands. `live_from` is the first row that is not backlog."""
+    """The model: `written` and `events` are what was appended; `parcels` what each identity holds, how urgent it is
+    and was when it was cut; sets say where each stands. `live_from` is the first row that is not backlog."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,6 +34,7 @@ class LogMachine(RuleBasedStateMachine):
         self.events: list[int] = []
         self.parcels: dict[tuple[int, int], list[int]] = {}
         self.urgency: dict[tuple[int, int], Priority] = {}
+        self.born: dict[tuple[int, int], Priority] = {}
         self.committed: set[tuple[int, int]] = set()
         self.out: set[tuple[int, int]] = set()
         self.log: Log
@@ -96,7 +97,8 @@ class LogMachine(RuleBasedStateMachine):
                 assert not older
             in_epoch = [seq for epoch, seq in self.parcels if epoch == parcel.epoch]
             assert parcel.seq == max(in_epoch, default=0) + 1
-            self.parcels[identity], self.urgency[identity] = rows, parcel.priority
+            self.parcels[identity] = rows
+            self.urgency[identity] = self.born[identity] = parcel.priority
         if priority is None:
             assert not [known for known in waiting if self.urgency[known] < parcel.priority]
             assert parcel.priority is Priority.EVENT or not [row for row in left if row < 0]
@@ -124,11 +126,13 @@ class LogMachine(RuleBasedStateMachine):
         missing = data.draw(st.none() | st.integers(1, max(seqs)))
         ranges = [(missing, missing)] if missing else []
         self.run(self.log.outbox().committed(epoch, through, ranges))
-        for seq in range(1, through + 1):
-            if seq != missing:
-                self.committed.add((epoch, seq))
-            elif (epoch, seq) not in self.committed:
-                self.out.discard((epoch, seq))
+        again = (epoch, missing) if missing and missing <= through else None
+        if again in self.committed:  # the brain has lost it: it comes again from history
+            self.committed.discard(again)
+            self.urgency[again] = Priority.BACKLOG
+        if again:
+            self.out.discard(again)
+        self.committed |= {(epoch, seq) for seq in range(1, through + 1) if seq != missing}
         self.out -= self.committed
 
     @rule()
@@ -140,6 +144,7 @@ class LogMachine(RuleBasedStateMachine):
         self.run(self.context.__aexit__(None, None, None))
         self.open()
         self.out.clear()
+        self.urgency = dict(self.born)
 
     @invariant()
     def backlog_is_what_is_not_committed(self) -> None:
@@ -153,6 +158,7 @@ class LogMachine(RuleBasedStateMachine):
             identity = (parcel.epoch, parcel.seq)
             assert self.parcels.setdefault(identity, contents(parcel)) == contents(parcel)
             self.urgency[identity] = parcel.priority
+            self.born.setdefault(identity, parcel.priority)
             self.out.add(identity)
         told = sorted(row for rows in self.parcels.values() for row in rows)
         assert told == sorted([*self.written, *self.events])

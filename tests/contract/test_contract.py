@@ -166,6 +166,7 @@ def test_the_official_parser_reads_the_asyncapi_document_with_every_topic(node: 
         "catalog",
         "data",
         "event",
+        "gap",
         "ack",
         "cmd",
     }

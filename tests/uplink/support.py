@@ -53,7 +53,7 @@ async def open_uplinks(folder: Path, *settings: dict[str, Any]) -> AsyncIterator
             log,
             {
                 section.name: kind_of(section).create(
-                    section, UplinkContext(SITE, log.outbox(section.name), CLOCK, dict)
+                    section, UplinkContext(SITE, log.outbox(section.name), CLOCK, dict, log.put)
                 )
                 for section in sections
             },
@@ -66,7 +66,7 @@ async def open_plant(folder: Path, **settings: Any) -> AsyncIterator[tuple[Log, 
     section = MqttSection.model_validate({"latency": "50ms", **settings})
     async with open_log(folder / "log.sqlite3", CLOCK, commit_interval_s=0.01) as log:
         log.catalogue.intern("plc-1", "count", ValueKind.INT64, "pcs")
-        yield log, Pump(section, SITE, log.outbox(), CLOCK)
+        yield log, Pump(section, SITE, log.outbox(), CLOCK, put=log.put)
 
 
 def uplink_to(broker: Broker, pki: Pki, **settings: Any) -> dict[str, Any]:

@@ -104,7 +104,7 @@ async def test_a_filter_leaves_to_each_brain_its_own_readings_events_and_names(
             brain(far, other_pki, tmp_path / "region").run,
             *(uplink.run for uplink in uplinks.values()),
         ):
-            await until(lambda: all(log.outbox(name).backlog().rows == 0 for name in uplinks))
+            await until(lambda: all(log.outbox(name).backlog().rows == 0 for name in uplinks), 30)
     assert len(received(tmp_path)) == 200
     assert received(tmp_path / "region") == [*range(100, 150), *range(300, 350)]
     assert rows_of(tmp_path, "SELECT count(*) FROM event") == [(3,)]

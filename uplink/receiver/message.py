@@ -8,6 +8,7 @@ from uplink.catalogue import decode_catalogue
 from uplink.encode import BadMessage, decode
 
 NUMBER_MAX = 2**63 - 1
+RANGE_MAX = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,17 @@ class Progress:
             self.through += 1
             self.beyond.discard(self.through)
 
+    def add_range(self, first: int, last: int) -> None:
+        """Count messages in that will never come; far ahead of the others at most `RANGE_MAX` of them."""
+        if first <= self.through + 1:
+            self.through = max(self.through, last)
+            self.beyond = {seq for seq in self.beyond if seq > self.through}
+            while self.through + 1 in self.beyond:
+                self.through += 1
+                self.beyond.discard(self.through)
+        else:
+            self.beyond.update(range(first, min(last, first + RANGE_MAX) + 1))
+
     def acknowledgement(self, epoch: int) -> dict[str, Any]:
         """Return the message that the contract asks for."""
         holes, expected = [], self.through + 1
@@ -68,10 +80,22 @@ def verify(topic: str, payload: bytes) -> pb.Batch:
     message = decode(payload)
     if kind_of(topic) not in ("data", "event", "gap") or message.gateway != gateway_of(topic):
         raise BadMessage(f"a message of {message.gateway!r} came by the topic {topic!r}")
+    ranges = [*message.instead_of, *message.gone]
     numbers = (message.epoch, message.seq, *(gap.rows for gap in message.gaps))
+    numbers += tuple(number for one in ranges for number in (one.epoch, one.first, one.last))
     if max(numbers) > NUMBER_MAX:
         raise BadMessage("a number that no database holds")
     return message
+
+
+def husk(message: pb.Batch) -> pb.Batch:
+    """Return a message's identity without its content: what is stored of a part whose whole is held already."""
+    return pb.Batch(gateway=message.gateway, epoch=message.epoch, seq=message.seq, historical=message.historical)
+
+
+def absent(message: pb.Batch) -> list[tuple[int, int, int]]:
+    """Return (epoch, first, last) of the messages that will not come, as a message says."""
+    return [(one.epoch, one.first, one.last) for one in [*message.instead_of, *message.gone]]
 
 
 def verify_catalogue(topic: str, payload: bytes) -> pb.Catalogue:

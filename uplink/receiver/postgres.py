@@ -11,7 +11,7 @@ from uplink import batch_pb2 as pb
 from uplink.encode import BadMessage
 from uplink.receiver.columns import Readings, Tags, read
 from uplink.receiver.copy import rows_of
-from uplink.receiver.message import Arrived, Refused, kind_of, verify, verify_catalogue
+from uplink.receiver.message import Arrived, Refused, absent, husk, kind_of, verify, verify_catalogue
 from uplink.receiver.postgres_schema import connect
 from uplink.receiver.reception import Outcome, StoreCounters
 
@@ -40,8 +40,9 @@ WHERE message.id = found.id
 """
 _ADD_PROGRESS = """
 UPDATE progress SET held = progress.held + added.held
-FROM (SELECT gateway, epoch, range_agg(int8range(seq, seq + 1)) AS held
-    FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS new (gateway, epoch, seq) GROUP BY gateway, epoch) AS added
+FROM (SELECT gateway, epoch, range_agg(int8range(first, last + 1)) AS held
+    FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) AS new (gateway, epoch, first, last)
+    GROUP BY gateway, epoch) AS added
 WHERE progress.gateway = added.gateway AND progress.epoch = added.epoch
 """
 _ACKNOWLEDGEMENTS = """
@@ -178,6 +179,7 @@ class _Transaction:
         self._now = now
         self._aside: list[Refused] = []
         self._batches: dict[tuple[str, int, int], tuple[pb.Batch, Readings, Arrived]] = {}
+        self._absent: dict[tuple[str, int, int], list[tuple[int, int, int]]] = {}
         self.unresolved: list[int] = []
         self.touched: set[tuple[str, int]] = set()
         self.counters = StoreCounters()
@@ -257,6 +259,7 @@ class _Transaction:
             self.unresolved.append(place)
             return
         self.touched.add((message.gateway, message.epoch))
+        self.touched.update((message.gateway, epoch) for epoch, _, _ in absent(message))
         key = (message.gateway, message.epoch, message.seq)
         self.counters.duplicates += key in self._batches
         self._batches[key] = (message, readings, each)
@@ -269,6 +272,7 @@ class _Transaction:
             " USING (gateway, epoch) ORDER BY gateway, epoch FOR UPDATE OF progress",
             *(gateways, epochs),
         )
+        await self._empty_parts(db)
         facts = [
             (
                 *(*key, len(readings) + len(message.waveforms), len(each.payload), self._now),
@@ -286,7 +290,25 @@ class _Transaction:
         await self._copy(db, [(key, readings) for key, _, readings in new])
         for key, message, _ in new:
             await self._insert_singles(db, key, message)
-        await db.execute(_ADD_PROGRESS, *_columns([(row["gateway"], row["epoch"], row["seq"]) for row in added], 3))
+        held = [(row["gateway"], row["epoch"], row["seq"], row["seq"]) for row in added]
+        held += [(key[0], *one) for key in self._absent for one in self._absent[key]]
+        await db.execute(_ADD_PROGRESS, *_columns(held, 4))
+
+    async def _empty_parts(self, db: "asyncpg.Connection[Any]") -> None:
+        """Leave of parts only the identity where the whole was stored; note which messages will not come."""
+        for key, (message, _, each) in self._batches.items():
+            if not (gone := absent(message)):
+                continue
+            self._absent[key] = gone
+            for whole in message.instead_of:
+                if await db.fetchval(
+                    "SELECT count(*) FROM message WHERE gateway = $1 AND epoch = $2 AND seq BETWEEN $3 AND $4",
+                    *(message.gateway, whole.epoch, whole.first, whole.last),
+                ):
+                    empty = husk(message)
+                    readings = read(empty, Tags())
+                    assert readings is not None
+                    self._batches[key] = (empty, readings, each)
 
     async def _copy(self, db: "asyncpg.Connection[Any]", new: Sequence[tuple[int, Readings]]) -> None:
         binary, repeats = rows_of(new)

@@ -19,7 +19,7 @@ from edge.core.language import say
 from uplink import batch_pb2 as pb
 from uplink.encode import BadMessage
 from uplink.receiver.columns import Column, Readings, Tags, read
-from uplink.receiver.message import Arrived, Progress, Refused, kind_of, verify, verify_catalogue
+from uplink.receiver.message import Arrived, Progress, Refused, husk, kind_of, verify, verify_catalogue
 from uplink.receiver.reception import Outcome, StoreCounters
 
 QUARANTINE_MAX = 1000
@@ -51,6 +51,8 @@ CREATE TABLE IF NOT EXISTS event (message INTEGER NOT NULL, gateway TEXT NOT NUL
 CREATE TABLE IF NOT EXISTS gap (message INTEGER NOT NULL, gateway TEXT NOT NULL, rows INTEGER NOT NULL,
     ts_min INTEGER NOT NULL, ts_max INTEGER NOT NULL, reason TEXT NOT NULL, data_class TEXT NOT NULL DEFAULT '',
     tags TEXT NOT NULL DEFAULT '[]');
+CREATE TABLE IF NOT EXISTS absent (gateway TEXT NOT NULL, epoch INTEGER NOT NULL, first INTEGER NOT NULL,
+    last INTEGER NOT NULL, replaced INTEGER NOT NULL, PRIMARY KEY (gateway, epoch, first, last)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS announcement (topic TEXT NOT NULL, payload BLOB NOT NULL, received INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS quarantine (received INTEGER NOT NULL, topic TEXT NOT NULL, reason TEXT NOT NULL,
     payload BLOB NOT NULL);
@@ -137,6 +139,7 @@ class SqliteStore:
         touched: dict[tuple[str, int], Progress] = {}
         new: list[tuple[str, int, int]] = []
         self._samples.clear()
+        absent: list[tuple[str, int, int, int]] = []
         outcome = Outcome()
         self._db.execute("BEGIN IMMEDIATE")
         try:
@@ -160,6 +163,15 @@ class SqliteStore:
                     continue
                 epoch = (message.gateway, message.epoch)
                 touched[epoch] = self._known(*epoch)
+                if self._is_replaced(message):
+                    self.counters.duplicates += 1
+                    continue
+                whole = message
+                if self._holds_whole(message):
+                    message = husk(message)
+                    readings = read(message, Tags())
+                    assert readings is not None
+                absent += self._note_absent(whole)
                 if key := self._insert(message, readings, last, each, now):
                     new.append((*epoch, message.seq))
                     last += len(readings)
@@ -176,6 +188,9 @@ class SqliteStore:
             raise
         for gateway, number, seq in new:
             self._progress[gateway, number].add(seq)
+        for gateway, number, first, final in absent:
+            touched[gateway, number] = progress = self._known(gateway, number)
+            progress.add_range(first, final)
         outcome.acknowledgements = [
             (gateway, progress.acknowledgement(number)) for (gateway, number), progress in touched.items()
         ]
@@ -214,8 +229,40 @@ class SqliteStore:
             progress = Progress()
             for (seq,) in self._db.execute("SELECT seq FROM message WHERE gateway = ? AND epoch = ?", (gateway, epoch)):
                 progress.add(seq)
+            for first, last in self._db.execute(
+                "SELECT first, last FROM absent WHERE gateway = ? AND epoch = ? ORDER BY first", (gateway, epoch)
+            ):
+                progress.add_range(first, last)
             self._progress[gateway, epoch] = progress
         return self._progress[gateway, epoch]
+
+    def _is_replaced(self, message: pb.Batch) -> bool:
+        """Tell whether a message comes late: parts of it were taken in its stead."""
+        found = self._db.execute(
+            "SELECT 1 FROM absent WHERE gateway = ? AND epoch = ? AND first = ? AND last = first AND replaced",
+            (message.gateway, message.epoch, message.seq),
+        )
+        return found.fetchone() is not None
+
+    def _holds_whole(self, message: pb.Batch) -> bool:
+        """Tell whether a message is part of one that did arrive."""
+        return any(
+            self._db.execute(
+                "SELECT 1 FROM message WHERE gateway = ? AND epoch = ? AND seq BETWEEN ? AND ?",
+                (message.gateway, whole.epoch, whole.first, whole.last),
+            ).fetchone()
+            for whole in message.instead_of
+        )
+
+    def _note_absent(self, message: pb.Batch) -> list[tuple[str, int, int, int]]:
+        """Store which messages will not come, and return them as (gateway, epoch, first, last)."""
+        ranges = [(message.gateway, one.epoch, one.first, one.last) for one in [*message.instead_of, *message.gone]]
+        replaced = [1] * len(message.instead_of) + [0] * len(message.gone)
+        self._db.executemany(
+            "INSERT OR IGNORE INTO absent VALUES (?, ?, ?, ?, ?)",
+            [(*one, flag) for one, flag in zip(ranges, replaced, strict=True)],
+        )
+        return ranges
 
     def _insert(self, message: pb.Batch, readings: Readings, last: int, each: Arrived, now: int) -> int:
         """Insert a message with all but its samples, which follow row `last`; return its key, 0 for a repeat."""
