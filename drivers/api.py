@@ -56,6 +56,12 @@ class DriverSection(Section):
     every: Duration | None = None
     """How often the tags are read. Default: the site's interval."""
 
+    use: str | None = None
+    """A device profile, `maker/model` of `config/profiles`: its tags and settings, where none are given here."""
+
+    parameters: Mapping[str, float | str] = {}
+    """What the profile asks of this device, e.g. `{ct: 40}`: the ratio of a meter's current transformers."""
+
     path: str = ""
     """Where the equipment stands, as an ISA-95 path below the site: `workshop-2/line-1/cell-3`."""
 

@@ -27,6 +27,8 @@ def schema() -> dict[str, Any]:
         device = spec.section.model_json_schema(ref_template="#/$defs/" + kind + "_{model}")
         for name, definition in device.pop("$defs", {}).items():
             definitions[f"{kind}_{name}"] = definition
+        device["required"].remove("tags")
+        device["anyOf"] = [{"required": ["tags"]}, {"required": ["use"]}]
         definitions[f"{kind}_device"] = device
         choices.append({"$ref": f"#/$defs/{kind}_device"})
     whole["properties"]["devices"] = {

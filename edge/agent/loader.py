@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 from drivers.api import DriverSection, DriverSpec, Plan
 from edge.agent.braces import expand, has_braces
 from edge.agent.located import Located, in_order
+from edge.agent.profiles import apply, find, unknown
 from edge.agent.secrets import find_secret, missing_secret
 from edge.agent.settings import Device, LogSection, Settings, SiteSection
 from edge.agent.yaml_source import KeyPath, Source, read_source
@@ -34,7 +35,6 @@ NAME_PATTERN = r"^[^\W_][\w-]*$"
 LATER = {
     "energy": "energy and carbon",
     "alarms": "alarms",
-    "use": "device profiles",
     "machine": "condition monitoring",
     "sparkplug": "the Sparkplug view",
 }
@@ -184,12 +184,43 @@ class _Builder:
         expanded = dict(raw)
         if isinstance(raw.get("tags"), dict):
             expanded["tags"] = self._tags(path, raw["tags"], spec, origins)
+        if raw.get("use") is not None:
+            over = self._over_profile(path, expanded, spec)
+            if over is None:
+                return None
+            expanded = over
         section = self._model(spec.section, expanded, path, origins)
         if not isinstance(section, DriverSection):
             return None
         for problem in section.problems():
             self.problems.append(replace(problem, path=(*path, *_back(problem.path, origins))))
         return Device(name, spec, section, section.every or every)
+
+    def _over_profile(self, path: KeyPath, raw: Mapping[str, Any], spec: DriverSpec) -> dict[str, Any] | None:
+        """Return the device's settings over those of the profile that it names, None when that cannot be used."""
+        profile = find(str(raw["use"]), self._folder)
+        if profile is None:
+            self._wrong((*path, "use"), *unknown(raw["use"], self._folder))
+            return None
+        content = self._source.add_profile(profile.file, path)
+        device = content.get("device") if content else None
+        if content is None or not isinstance(device, dict) or not isinstance(device.get("tags", {}), dict):
+            self._wrong(
+                (*path, "use"), say("{file} is not a device profile", file=profile.file), say("see config/profiles")
+            )
+            return None
+        if content.get("protocol", spec.kind) != spec.kind:
+            self._wrong(
+                (*path, "use"),
+                say("the profile is for {protocol}", protocol=content["protocol"]),
+                say("add {key}: URL", key=content["protocol"]),
+            )
+            return None
+        origins: dict[str, str] = {}
+        tags = self._tags(path, device.get("tags", {}), spec, origins)
+        settings, problems = apply({**content, "device": {**device, "tags": tags}}, raw)
+        self.problems += [replace(problem, path=(*path, *problem.path)) for problem in problems]
+        return settings
 
     def _tags(self, path: KeyPath, raw: Mapping[str, Any], spec: DriverSpec, origins: dict[str, str]) -> dict[str, Any]:
         tags: dict[str, Any] = {}

@@ -51,8 +51,11 @@ class Source:
             problem.path, problem.message, problem.hint, problem.severity, problem.on, replace(span, text=text)
         )
 
-    def add_file(self, path: Path, shown: str) -> None:
-        """Read a file and merge it in: top-level keys may appear once, devices are joined."""
+    def add_file(self, path: Path, shown: str, under: KeyPath | None = None) -> None:
+        """Read a file and merge it in: top-level keys may appear once, devices are joined.
+
+        Of a profile, `under` is the place of the device that it is for.
+        """
         try:
             if path.stat().st_size > FILE_BYTES_MAX:
                 raise ValueError(say("the file is above 16 MiB"))
@@ -74,6 +77,10 @@ class Source:
             problem = Problem((), say("a configuration is a mapping of keys"), say("begin with site: tenant/gateway"))
             self.problems.append(self._at(problem, Span(shown, 1, 1)))
             return
+        if under is not None:
+            self._index(data.get("device"), under, shown)
+            self.data = _plain(data)
+            return
         self._index(data, (), shown)
         for key, value in _plain(data).items():
             mergeable = key == "devices" and isinstance(value, dict) and isinstance(self.data.get(key, {}), dict)
@@ -83,6 +90,20 @@ class Source:
                     self._merge_once(known, name, device, ("devices", name))
             else:
                 self._merge_once(self.data, key, value, (key,))
+
+    def add_profile(self, path: Path, at: KeyPath) -> dict[str, Any] | None:
+        """Return a device profile's data; what its `device` says is found at `at`, where the configuration is silent.
+
+        A file that cannot be used is a problem and None.
+        """
+        shown, known = str(path), len(self.problems)
+        beneath = Source()
+        beneath.add_file(path, shown, under=at)
+        self._lines |= beneath._lines
+        self._keys = beneath._keys | self._keys
+        self._values = beneath._values | self._values
+        self.problems += beneath.problems
+        return beneath.data if len(self.problems) == known else None
 
     def _merge_once(self, into: dict[str, Any], key: str, value: Any, path: KeyPath) -> None:
         if key in into:
