@@ -59,6 +59,10 @@ def render(status: dict[str, Any]) -> str:
         state = say("connected") if uplink["connected"] else say("not connected: {error}", error=uplink["last_error"])
         waiting = say("{rows} rows wait for the brain's confirmation", rows=uplink["backlog"]["rows"])
         lines.append(say("uplink {name}: {state}; {waiting}", name=uplink["name"], state=state, waiting=waiting))
+        if aside := uplink["backlog"]["quarantined"]:
+            lines.append(
+                say("uplink {name}: {count} messages that cannot pass are set aside", name=uplink["name"], count=aside)
+            )
     if not status["uplinks"]:
         lines.append(say("uplink: none configured"))
     return "\n".join(lines)
