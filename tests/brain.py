@@ -158,7 +158,8 @@ class Fleet:
             )
             for n, name in enumerate(f"chongqing/plant-{n}" for n in range(gateways))
         }
-        self._open = {(name, seq) for name in self.gateways for seq in range(1, batches + 1)}
+        self._open: set[tuple[str, int]] = set()
+        self.forget()
         self._ready = {(name, seq): self.gateways[name].batch(seq) for name, seq in self._open}
         self.sent = self.resent = self.announced = 0
         self.progress = asyncio.Event()
@@ -169,6 +170,10 @@ class Fleet:
     def acknowledged(self) -> int:
         """Batches the brain has confirmed."""
         return len(self.gateways) * self.batches - len(self._open)
+
+    def forget(self) -> None:
+        """Take everything for not acknowledged."""
+        self._open = {(name, seq) for name in self.gateways for seq in range(1, self.batches + 1)}
 
     async def run(self) -> None:
         """Send everything, and again what is not acknowledged in time, until all of it is."""

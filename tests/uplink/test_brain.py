@@ -6,8 +6,39 @@ from pathlib import Path
 import pytest
 
 from simulators.broker import find_nats
+from simulators.pki import Pki
 from tests.brain import Fleet, account, running_brain
 from tests.support import until
+from tests.uplink.fleet import Gateway
+from uplink.keys import CLASSICAL, make_key
+from uplink.receiver.stream import epoch_of, identity_of, subject_of
+
+
+def test_a_message_is_named_by_its_number_whoever_carries_it(pki: Pki) -> None:
+    identity = pki.issue("gateway", common_name="t/g")
+    sealed = Gateway("t/g", 7, identity=identity, brain=make_key(CLASSICAL).public)
+    first, again = sealed.batch(3), sealed.batch(3)
+    assert first != again
+    assert identity_of(*first) == identity_of(*again) == identity_of(*Gateway("t/g", 7).batch(3)) == "t/g/7/3"
+    assert epoch_of("t/g/7/3") == ("t/g", 7)
+    assert subject_of(first[0]) == subject_of(sealed.key()[0])
+    key = identity_of(*sealed.key())
+    assert epoch_of(key) is None
+    assert identity_of(*first[:1], b"\xd0 not sealed") != key
+
+
+async def test_a_gateway_that_missed_its_acknowledgement_gets_it_again_from_any_writer(
+    tmp_path: Path, mosquitto: str, postgres: None
+) -> None:
+    """What the stream holds already is not stored a second time, but answered a second time."""
+    async with running_brain(tmp_path, bridges=1, writers=1) as brain:
+        fleet = Fleet(brain, gateways=2, batches=3)
+        await asyncio.wait_for(fleet.run(), 30)
+        fleet.forget()  # as if no acknowledgement had come; within the stream's two minutes
+        await asyncio.wait_for(fleet.run(), 30)
+        assert fleet.acknowledged == 6
+        ((messages,),) = await brain.ask("SELECT count(*) FROM message")
+        assert messages == 6
 
 
 @pytest.mark.timeout(120)

@@ -66,7 +66,7 @@ async def test_every_kind_of_value_is_stored_once_and_exactly(server: Postgres) 
     assert await ask(server, "SELECT time::text FROM reading WHERE tag = 'count' AND ts % 1000 = 7") != []
     assert len(await ask(server, "SELECT * FROM waveform")) == 1
     assert len(await ask(server, "SELECT * FROM event")) == 1
-    assert await ask(server, "SELECT rows, reason FROM gap") == [(10, "log full")]
+    assert await ask(server, "SELECT rows, reason, data_class, tags FROM gap") == [(10, "log full", "", [])]
     assert await ask(server, "SELECT DISTINCT reason FROM quarantine") == [("forged",)]
 
 

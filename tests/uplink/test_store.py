@@ -1,13 +1,17 @@
 """The brain's stores: one message is stored once, whatever comes twice, late or without its catalogue."""
 
+import json
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edge.core.errors import YulinkError
+from edge.core.batch import Event, Severity
+from edge.core.delivery import Gap, Parcel
+from edge.core.errors import Disconnected, YulinkError
 from tests.contract.golden import FOLDER, GATEWAY
+from uplink.encode import encode
 from uplink.receiver.message import Arrived, Refused
 from uplink.receiver.store import SqliteStore
 
@@ -68,6 +72,41 @@ async def test_what_cannot_be_read_is_set_aside_with_the_reason(tmp_path: Path) 
     assert "came by the topic" in reasons[0]
     assert "not a message" in reasons[1] or "cut off" in reasons[1]
     assert reasons[2] == "forged"
+
+
+def message(seq: int, *records: Any, gaps: tuple[Gap, ...] = ()) -> Arrived:
+    return Arrived(FIRST.topic, encode(Parcel(7, seq, records, gaps), GATEWAY))
+
+
+async def test_a_gap_is_printed_with_the_names_of_its_tags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = SqliteStore(tmp_path / "brain.sqlite3", jsonl=True)
+    await store.open()
+    await store.commit([CATALOGUE, message(1, gaps=(Gap(9, 0, 10**9, "thinned", "telemetry", ((1, 4), (77, 5))),))], 1)
+    await store.settle()
+    await store.settle()
+    await store.close()
+    (line,) = capsys.readouterr().out.splitlines()
+    gap = json.loads(line)["gap"]
+    assert (gap["rows"], gap["class"], gap["tags"]) == (9, "telemetry", {"plc-1.level": 4, "77": 5})
+
+
+async def test_a_full_disk_stores_nothing_of_the_group_and_all_of_it_later(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "brain.sqlite3")
+    await store.open()
+    await store.commit([CATALOGUE], 1)
+    ((pages,),) = store._db.execute("PRAGMA page_count")
+    store._db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(Disconnected, match="full"):
+        await store.commit([FIRST, THIRD] + [message(seq, event(seq)) for seq in range(1, 200)], 2)
+    assert store._db.execute("SELECT count(*) FROM message").fetchall() == [(0,)]
+    store._db.execute("PRAGMA max_page_count = 100000")
+    outcome = await store.commit([FIRST, THIRD], 3)
+    assert outcome.acknowledgements[0][1]["committed_through"] == 3
+    await store.close()
+
+
+def event(number: int) -> Event:
+    return Event(number, "plc-1", "device_lost", Severity.MEDIUM, "x" * 200)
 
 
 async def test_two_receivers_cannot_share_a_store(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What arrives at the brain: topics, messages checked against them, and what has come of an epoch."""
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,10 +82,16 @@ def verify(topic: str, payload: bytes) -> pb.Batch:
     if kind_of(topic) not in ("data", "event", "gap") or message.gateway != gateway_of(topic):
         raise BadMessage(f"a message of {message.gateway!r} came by the topic {topic!r}")
     ranges = [*message.instead_of, *message.gone]
-    numbers = (message.epoch, message.seq, *(gap.rows for gap in message.gaps))
+    numbers = (message.epoch, message.seq, *(n for gap in message.gaps for n in (gap.rows, *gap.tag_rows)))
     numbers += tuple(number for one in ranges for number in (one.epoch, one.first, one.last))
     if max(numbers) > NUMBER_MAX:
         raise BadMessage("a number that no database holds")
+    try:
+        facts = [json.loads(event.facts_json) for event in message.events]
+    except ValueError as error:
+        raise BadMessage(f"an event whose facts are no JSON: {error}") from error
+    if not all(isinstance(each, dict) for each in facts):
+        raise BadMessage("an event whose facts are no JSON object")
     return message
 
 

@@ -62,7 +62,12 @@ _SCHEMAS = {
             *(("text", pa.string()), ("facts", pa.string()), *_COMMON),
         ]
     ),
-    "gap": pa.schema([("rows", pa.int64()), ("ts", _TIME), ("until", _TIME), ("reason", pa.string()), *_COMMON]),
+    "gap": pa.schema(
+        [
+            *(("rows", pa.int64()), ("ts", _TIME), ("until", _TIME), ("reason", pa.string()), ("class", pa.string())),
+            *(("tags", pa.list_(pa.int64())), ("tag_rows", pa.list_(pa.int64())), *_COMMON),
+        ]
+    ),
 }
 
 
@@ -256,7 +261,8 @@ def _singles(
             rows["event"].append(common | facts | {"text": e.message, "facts": e.facts_json})
         for gap in message.gaps:
             facts = {"ts": gap.ts_min, "until": gap.ts_max, "rows": gap.rows, "reason": gap.reason}
-            rows["gap"].append(common | facts)
+            of = {"class": gap.data_class, "tags": list(gap.tags), "tag_rows": list(gap.tag_rows)}
+            rows["gap"].append(common | facts | of)
     for kind, found in rows.items():
         yield kind, pa.Table.from_pylist(found, _SCHEMAS[kind])
 

@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from edge.core import lock
-from edge.core.errors import YulinkError
+from edge.core.errors import Disconnected, YulinkError
 from edge.core.language import say
 from uplink import batch_pb2 as pb
 from uplink.encode import BadMessage
@@ -87,7 +87,13 @@ class SqliteStore:
 
     async def commit(self, arrived: Sequence[Arrived], now: int, refused: Sequence[Refused] = ()) -> Outcome:
         """Store messages in one transaction; see `Store.commit`."""
-        return await self._in_thread(self._commit, arrived, now, refused)
+        try:
+            return await self._in_thread(self._commit, arrived, now, refused)
+        except sqlite3.Error as error:
+            raise Disconnected(
+                say("the store {path} cannot be used: {error}", path=self._path, error=error),
+                say("nothing is lost: what is not committed comes again"),
+            ) from error
 
     async def announcements(self, gateway: str) -> list[tuple[str, bytes]]:
         """Return the stored key announcements of a gateway, oldest first, as (topic, payload)."""
@@ -184,7 +190,8 @@ class SqliteStore:
                 self._quarantine(one, now)
             self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # a full disk has ended it already
+                self._db.execute("ROLLBACK")
             raise
         for gateway, number, seq in new:
             self._progress[gateway, number].add(seq)
