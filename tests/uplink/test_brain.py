@@ -1,17 +1,19 @@
 """The brain beyond one machine: every batch exactly once in PostgreSQL, whoever dies."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from edge.core.errors import Disconnected
 from simulators.broker import find_nats
 from simulators.pki import Pki
 from tests.brain import Fleet, account, running_brain
 from tests.support import until
 from tests.uplink.fleet import Gateway
 from uplink.keys import CLASSICAL, make_key
-from uplink.receiver.stream import epoch_of, identity_of, subject_of
+from uplink.receiver.stream import epoch_of, identity_of, open_stream, subject_of
 
 
 def test_a_message_is_named_by_its_number_whoever_carries_it(pki: Pki) -> None:
@@ -34,6 +36,9 @@ async def test_a_gateway_that_missed_its_acknowledgement_gets_it_again_from_any_
     async with running_brain(tmp_path, bridges=1, writers=1) as brain:
         fleet = Fleet(brain, gateways=2, batches=3)
         await asyncio.wait_for(fleet.run(), 30)
+        stranger = replace(brain.stream, identity=brain.pki.folder / "g0.pem")
+        with pytest.raises(Disconnected, match="cannot be used"):  # a gateway has no business in the stream
+            await open_stream(stranger).__aenter__()
         fleet.forget()  # as if no acknowledgement had come; within the stream's two minutes
         await asyncio.wait_for(fleet.run(), 30)
         assert fleet.acknowledged == 6

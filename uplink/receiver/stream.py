@@ -5,6 +5,7 @@ without touching gateways, bridges or writers. Its id is gateway/epoch/seq, whic
 two minutes; its topic travels as a header, its payload as it came, sealed.
 """
 
+import asyncio
 import ssl
 import zlib
 from collections.abc import AsyncIterator
@@ -34,7 +35,7 @@ PARTITIONS = 64
 DUPLICATE_WINDOW_S = 120.0
 ACK_WAIT_S = 10.0
 PENDING_MAX = 20_000
-CONNECT_DEADLINE_S = 5
+CONNECT_DEADLINE_S = 5.0
 
 ERRORS = (nats.errors.Error, OSError, TimeoutError)
 """What using the stream may raise while it has no leader or no server is there."""
@@ -59,14 +60,14 @@ async def open_stream(access: StreamAccess) -> AsyncIterator[tuple[Client, JetSt
     """
     client = Client()
     try:
-        await client.connect(
-            list(access.servers),
-            tls=_tls_context(access),
-            connect_timeout=CONNECT_DEADLINE_S,
-            max_reconnect_attempts=-1 if access.replicas > 1 else 60,
-            reconnect_time_wait=0.2,  # type: ignore[arg-type]
-            error_cb=_ignore,
-        )
+        async with asyncio.timeout(CONNECT_DEADLINE_S):  # it would try for ever, and say nothing
+            await client.connect(
+                list(access.servers),
+                tls=_tls_context(access),
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=0.2,  # type: ignore[arg-type]
+                error_cb=_ignore,
+            )
         stream = client.jetstream()
         await _ensure(stream, access.replicas)
     except ERRORS as error:
@@ -87,7 +88,7 @@ async def open_stream(access: StreamAccess) -> AsyncIterator[tuple[Client, JetSt
 
 def words_of(error: Exception) -> str:
     """Return what an error says; many of this library's say nothing but their name."""
-    return str(error) or type(error).__name__
+    return say("no answer") if isinstance(error, TimeoutError) else str(error) or type(error).__name__
 
 
 async def _ignore(error: Exception) -> None:
