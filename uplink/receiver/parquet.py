@@ -64,7 +64,13 @@ _SCHEMAS = {
     ),
     "gap": pa.schema(
         [
-            *(("rows", pa.int64()), ("ts", _TIME), ("until", _TIME), ("reason", pa.string()), ("class", pa.string())),
+            *(
+                ("rows", pa.int64()),
+                ("ts", _TIME),
+                ("until", _TIME),
+                ("reason", pa.string()),
+                ("data_class", pa.string()),
+            ),
             *(("tags", pa.list_(pa.int64())), ("tag_rows", pa.list_(pa.int64())), *_COMMON),
         ]
     ),
@@ -261,7 +267,7 @@ def _singles(
             rows["event"].append(common | facts | {"text": e.message, "facts": e.facts_json})
         for gap in message.gaps:
             facts = {"ts": gap.ts_min, "until": gap.ts_max, "rows": gap.rows, "reason": gap.reason}
-            of = {"class": gap.data_class, "tags": list(gap.tags), "tag_rows": list(gap.tag_rows)}
+            of = {"data_class": gap.data_class, "tags": list(gap.tags), "tag_rows": list(gap.tag_rows)}
             rows["gap"].append(common | facts | of)
     for kind, found in rows.items():
         yield kind, pa.Table.from_pylist(found, _SCHEMAS[kind])
