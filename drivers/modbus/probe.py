@@ -110,7 +110,7 @@ def is_plausible(value: float) -> bool:
 
 def _scale(value: float, expected: float | None) -> float | None:
     """Return the power of ten by which the value is what somebody reads on the device, None when there is none."""
-    if expected is None or not math.isfinite(value) or value == 0 or expected == 0:
+    if expected is None or not is_plausible(value) or expected == 0:
         return 1.0 if expected is not None and value == expected else None
     power = round(math.log10(abs(expected / value)))
     scale = 10.0**power

@@ -103,20 +103,26 @@ async def _answering(
     hosts: Sequence[str], port: int, units: Sequence[int], per_second: float, timeout_s: float
 ) -> AsyncIterator[Found]:
     """Try each host, a few at a time, beginning no more than `per_second` a second."""
+    loop = asyncio.get_running_loop()
     asking: set[asyncio.Task[Found | None]] = set()
+    waiting = list(reversed(hosts))
+    due = loop.time()
     try:
-        for host in hosts:
-            asking.add(asyncio.create_task(_host(Endpoint("tcp", host, port), units, timeout_s), name=f"scan {host}"))
-            _, asking = await asyncio.wait(asking, timeout=1 / per_second), asking
-            while len(asking) >= CONNECTIONS_MAX or any(task.done() for task in asking):
-                done, asking = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
-                for found in (task.result() for task in done):
-                    if found is not None:
-                        yield found
-        while asking:
-            done, asking = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
-            for found in (task.result() for task in done):
-                if found is not None:
+        while waiting or asking:
+            if waiting and len(asking) < CONNECTIONS_MAX and due <= loop.time():
+                host = waiting.pop()
+                asking.add(
+                    asyncio.create_task(_host(Endpoint("tcp", host, port), units, timeout_s), name=f"scan {host}")
+                )
+                due += 1 / per_second
+                continue
+            pause = max(due - loop.time(), 0) if waiting and len(asking) < CONNECTIONS_MAX else None
+            if not asking:
+                await asyncio.sleep(pause or 0)
+                continue
+            done, asking = await asyncio.wait(asking, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if (found := task.result()) is not None:
                     yield found
     finally:
         for task in asking:

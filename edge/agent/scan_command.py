@@ -17,7 +17,7 @@ def run(
 ) -> int:
     """Print what is found, a line at a time. Returns 0 when anything is, else 1."""
     if per_second <= 0 or timeout_s <= 0:
-        raise WrongInput(say("rate and time-out must be above 0"))
+        raise WrongInput(say("rate and time-out must be above 0"), say("write e.g. --rate 10 --timeout 0.5"))
     scans = (spec.scan for spec in driver_specs().values() if spec.scan is not None)
     numbers = _numbers(units) if units else []
     made = next((scan for make in scans if (scan := make(where, numbers, port, per_second, timeout_s))), None)
