@@ -78,6 +78,7 @@ class Ledger:
         self._known_id = 0
         self._numbers: dict[str, int] = {}
         self._firsts: list[int] = [0]
+        self._ids: npt.NDArray[np.int64] = np.zeros(1, np.int64)  # of all known tags, ascending; 0 stands for none
         self._device_of: npt.NDArray[np.intp] = np.zeros(1, np.intp)
         self._consumers: tuple[str, ...] = ()
         self._filters: dict[str, Wanted] = {}
@@ -133,19 +134,21 @@ class Ledger:
         return np.column_stack([firsts, counts[present]]).astype("<u4").tobytes()
 
     def _learn(self) -> None:
-        if self._known_id != self._catalogue.last_id:
-            known = np.zeros(self._catalogue.last_id + 1, np.intp)
-            known[: len(self._device_of)] = self._device_of
-            for tag in self._catalogue.since(self._known_id):
-                place = self._numbers.setdefault(tag.device, len(self._firsts))
-                if place == len(self._firsts):
-                    self._firsts.append(tag.id)
-                known[tag.id] = place
-            self._device_of, self._known_id = known, self._catalogue.last_id
+        tags = self._catalogue.since(self._known_id)
+        places = []
+        for tag in tags:
+            places.append(self._numbers.setdefault(tag.device, len(self._firsts)))
+            if places[-1] == len(self._firsts):
+                self._firsts.append(tag.id)
+        self._ids = np.append(self._ids, np.array([tag.id for tag in tags], np.int64))
+        self._device_of = np.append(self._device_of, np.array(places, np.intp))
+        self._known_id = self._catalogue.last_id
 
     def _places(self, tags: npt.NDArray[np.integer]) -> npt.NDArray[np.intp]:
-        self._learn()
-        return self._device_of[np.where(tags < len(self._device_of), tags, 0)]
+        if self._known_id != self._catalogue.last_id:
+            self._learn()
+        at = np.minimum(np.searchsorted(self._ids, tags), len(self._ids) - 1)
+        return np.where(self._ids[at] == tags, self._device_of[at], 0)
 
     @staticmethod
     def _rows(devices: bytes) -> Iterable[tuple[int, int]]:
