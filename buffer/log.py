@@ -97,7 +97,7 @@ class Log:
         `tally` is counted in the same transaction, and its record must be of its device; data without one counts as
         read. Cancelled while waiting, the record was not taken. Raises LogError when the log is closed.
         """
-        if record is not None and not len(record):
+        if record is not None and not rows_of(record):
             record = None
         if record is not None or tally:
             await self._writer.send(Entry(record, tally))

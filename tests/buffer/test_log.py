@@ -5,16 +5,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from buffer.classes import ClassMap
 from buffer.log import open_log
 from buffer.writer import join
-from edge.core.batch import Batch, Lane, Record
+from edge.core.batch import Batch, Lane, Record, Waveform
 from edge.core.catalogue import Catalogue, ValueKind
 from edge.core.clock import SystemClock, VirtualClock
 from edge.core.delivery import Gap, Priority
 from edge.core.errors import LogError
+from edge.core.quality import StatusCode
 from tests.buffer.support import event, everything, numbered, values, waveform
 from tests.support import until
 
@@ -25,7 +27,8 @@ async def test_what_was_put_is_there_after_reopening_with_its_names(tmp_path: Pa
     path = tmp_path / "log.sqlite3"
     async with open_log(path, CLOCK) as log:
         tag = log.catalogue.intern("plc-1", "count", ValueKind.INT64, "pcs")
-        stored: list[Record] = [numbered(0, 10, tag.id), waveform(tag.id, 5), event("hello")]
+        unread = Waveform(tag.id, 9, 6400.0, 8.0, np.empty(0, np.int16), StatusCode.BAD_TIMEOUT)
+        stored: list[Record] = [numbered(0, 10, tag.id), waveform(tag.id, 5), unread, event("hello")]
         for record in stored:
             await log.put(record)
     async with open_log(path, CLOCK) as log:
