@@ -376,7 +376,7 @@ class Pump:
             if not ack.lacks(flight.seq):
                 self._arrived[flight.topic] = max(self._arrived.get(flight.topic, 0), flight.number)
                 self._suspicion.confirmed([flight.identity])
-                del self._flights[flight.identity]
+                self._take_down(flight.identity)
         for flight in on_their_way:
             if flight.puback is None and flight.number < self._arrived.get(flight.topic, 0):
                 flight.missed = True
@@ -385,9 +385,15 @@ class Pump:
             if flight.epoch == ack.epoch and any(first <= flight.seq <= last for first, last in ack.refused):
                 self._convicted.append((flight.identity, say("the brain cannot read it")))
 
+    def _take_down(self, identity: Identity) -> None:
+        """Forget a flight. Where the brain's answer overtook the broker's, the link is free of it all the same."""
+        flight = self._flights.pop(identity, None)
+        if flight is not None and flight.puback is not None:
+            self._share.acknowledged(flight.size)
+
     async def _convict(self, identity: Identity, reason: str) -> None:
         """Send a message that cannot pass in halves, or set it aside when it is a single row."""
-        self._flights.pop(identity, None)
+        self._take_down(identity)
         if pieces := await self._outbox.split(*identity):
             self._splits += 1
             self._suspicion.inherit(pieces, identity)

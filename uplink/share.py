@@ -16,7 +16,7 @@ class BacklogShare:
         self._share = share
         self._clock = clock
         self.goodput_bytes_s = FIRST_ESTIMATE_BYTES_S
-        self._on_their_way = 0
+        self.on_their_way = 0
         self._busy_since = 0.0
         self._busy_s = 0.0
         self._acknowledged = 0
@@ -25,24 +25,24 @@ class BacklogShare:
 
     def published(self) -> None:
         """Count a message that was handed to the link."""
-        if not self._on_their_way:
+        if not self.on_their_way:
             self._busy_since = self._clock.monotonic()
-        self._on_their_way += 1
+        self.on_their_way += 1
 
     def acknowledged(self, size: int) -> None:
         """Count a message's PUBACK; `size` in bytes, 0 when it failed."""
         now = self._clock.monotonic()
-        self._on_their_way = max(self._on_their_way - 1, 0)
+        self.on_their_way = max(self.on_their_way - 1, 0)
         self._acknowledged += size
         self._busy_s += now - self._busy_since
         self._busy_since = now
-        if self._busy_s >= LOOK_S or (not self._on_their_way and self._busy_s >= LOOK_S / 5):
+        if self._busy_s >= LOOK_S or (not self.on_their_way and self._busy_s >= LOOK_S / 5):
             self.goodput_bytes_s += SMOOTHING * (self._acknowledged / self._busy_s - self.goodput_bytes_s)
             self._busy_s, self._acknowledged = 0.0, 0
 
     def reset(self) -> None:
         """Forget what was on its way: the connection is gone."""
-        self._on_their_way, self._busy_s, self._acknowledged = 0, 0.0, 0
+        self.on_their_way, self._busy_s, self._acknowledged = 0, 0.0, 0
 
     def wait_s(self) -> float:
         """Return how long until the next message of the backlog may go; 0 when it may now."""

@@ -1,5 +1,6 @@
 """After an outage: events first, live data beside the backlog, and the backlog takes its share of the link."""
 
+import asyncio
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,20 @@ async def test_live_data_and_events_do_not_wait_for_a_long_backlog(
     for historical in (False, True):
         values = [value for h, value in order if h is historical]
         assert values == sorted(values), "the order inside a class is kept"
+
+
+async def test_a_brain_that_answers_before_the_broker_leaves_nothing_counted_as_on_its_way(tmp_path: Path) -> None:
+    """Else the time between two messages would count as the time one takes, and the backlog would slow to a halt."""
+    async with open_plant(tmp_path, mqtt="mqtt://localhost") as (log, pump):
+        await log.append([noisy(0, 10)])
+        parcel = await log.outbox().next(10)
+        assert parcel is not None
+        puback = asyncio.get_running_loop().create_future()
+        identity = (parcel.epoch, parcel.seq)
+        pump._flights[identity] = pump_module._Flight(*identity, 10, 1000, 0.0, puback)
+        pump._share.published()
+        await pump._acknowledged(pump_module._Ack(parcel.epoch, parcel.seq, (), ()))
+        assert (pump._flights, pump._share.on_their_way) == ({}, 0)
 
 
 def test_the_backlog_takes_its_share_of_what_the_link_carries() -> None:
