@@ -1,4 +1,4 @@
-"""Generates `uplink/batch_pb2.py` from `contract/v1/batch.proto`, or checks that it is up to date."""
+"""Generates the protobuf modules from their `.proto` files, or checks that they are up to date."""
 
 import sys
 import tempfile
@@ -6,35 +6,44 @@ from importlib import resources
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-GENERATED = ("batch_pb2.py", "batch_pb2.pyi")
+SOURCES = {
+    ROOT / "contract" / "v1" / "batch.proto": ROOT / "uplink",
+    ROOT / "uplink" / "sparkplug" / "sparkplug_b.proto": ROOT / "uplink" / "sparkplug",
+}
+"""Each source, and the folder its modules lie in."""
 
 
-def generate(folder: Path) -> None:
-    """Write the generated modules into `folder`. Raises RuntimeError when the compiler refuses the file."""
+def generate(source: Path, folder: Path) -> None:
+    """Write the modules of one source into `folder`. Raises RuntimeError when the compiler refuses the file."""
     from grpc_tools import protoc
 
-    source = ROOT / "contract" / "v1"
     wellknown = resources.files("grpc_tools") / "_proto"
     arguments = [
         "protoc",
-        f"-I{source}",
+        f"-I{source.parent}",
         f"-I{wellknown}",
         f"--python_out={folder}",
         f"--pyi_out={folder}",
-        "batch.proto",
+        source.name,
     ]
     if protoc.main(arguments):
-        raise RuntimeError("protoc refused contract/v1/batch.proto")
+        raise RuntimeError(f"protoc refused {source.relative_to(ROOT)}")
 
 
 def stale() -> list[str]:
     """Return the names of generated files that differ from what would be generated now."""
-    with tempfile.TemporaryDirectory() as name:
-        generate(Path(name))
-        return [file for file in GENERATED if (Path(name) / file).read_text() != (ROOT / "uplink" / file).read_text()]
+    found = []
+    for source, home in SOURCES.items():
+        with tempfile.TemporaryDirectory() as name:
+            generate(source, Path(name))
+            found += [
+                file.name for file in sorted(Path(name).iterdir()) if file.read_text() != (home / file.name).read_text()
+            ]
+    return found
 
 
 if __name__ == "__main__":
     if "--check" in sys.argv:
         sys.exit(f"stale, run `make docs`: {', '.join(stale())}" if stale() else 0)
-    generate(ROOT / "uplink")
+    for source, home in SOURCES.items():
+        generate(source, home)

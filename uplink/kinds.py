@@ -5,6 +5,7 @@ A section is cheap to load; the code that speaks is imported when it is made.
 
 from uplink.api import Uplink, UplinkContext, UplinkKind
 from uplink.section import MqttSection, UplinkSection
+from uplink.sparkplug.section import SparkplugSection
 
 
 def _brain(section: MqttSection, context: UplinkContext) -> Uplink:
@@ -13,8 +14,15 @@ def _brain(section: MqttSection, context: UplinkContext) -> Uplink:
     return Pump(section, context.site, context.outbox, context.clock, equipment=context.equipment, put=context.put)
 
 
+def _sparkplug(section: SparkplugSection, context: UplinkContext) -> Uplink:
+    from uplink.sparkplug.uplink import SparkplugUplink
+
+    return SparkplugUplink(section, context)
+
+
 KINDS = {
     "mqtt": UplinkKind("a brain that acknowledges", MqttSection, _brain),
+    "sparkplug": UplinkKind("a SCADA host that speaks Sparkplug B 3.0", SparkplugSection, _sparkplug),
 }
 
 

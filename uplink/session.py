@@ -34,6 +34,14 @@ Version = Literal["5", "3.1.1"]
 
 
 @dataclass(frozen=True, slots=True)
+class Will:
+    """What the broker publishes with QoS 1, not retained, when the connection is lost."""
+
+    topic: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Access:
     """How a broker is reached. Certificate and name of the broker are always verified."""
 
@@ -45,6 +53,7 @@ class Access:
     clean_start: bool = True
     manual_ack: bool = False
     window: int = 20
+    will: Will | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +89,7 @@ class MqttSession:
         self._pubacks: dict[int, asyncio.Future[int]] = {}
         self._early_pubacks: dict[int, int] = {}
         self._subscribed: dict[int, asyncio.Future[list[int]]] = {}
+        self._unsubscribed: dict[int, asyncio.Future[None]] = {}
         self.received: asyncio.Queue[Received] = asyncio.Queue(RECEIVED_MAX)
         self.lost: asyncio.Future[str] = self._loop.create_future()
         """Done, with the reason, when the connection is gone."""
@@ -98,10 +108,13 @@ class MqttSession:
         self._context = _tls_context(access) if self._tls else None
         if self._context is not None:
             self._client.tls_set_context(self._context)
+        if access.will is not None:
+            self._client.will_set(access.will.topic, access.will.payload, qos=1, retain=False)
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
         self._client.on_publish = self._on_publish
         self._client.on_subscribe = self._on_subscribe
+        self._client.on_unsubscribe = self._on_unsubscribe
         self._client.on_message = self._on_message
 
     # paho calls these in its thread; each hands its facts over.
@@ -117,6 +130,9 @@ class MqttSession:
 
     def _on_subscribe(self, client: Any, data: Any, mid: int, reasons: Any, properties: Any) -> None:
         self._tell(self._suback, mid, [int(reason.value) for reason in reasons])
+
+    def _on_unsubscribe(self, client: Any, data: Any, mid: int, reasons: Any, properties: Any) -> None:
+        self._tell(self._unsuback, mid)
 
     def _on_message(self, client: Any, data: Any, message: Any) -> None:
         self._tell(self._arrived, Received(message.topic, message.payload, message.mid))
@@ -138,6 +154,9 @@ class MqttSession:
 
     def _suback(self, mid: int, reasons: list[int]) -> None:
         self._set(self._subscribed.setdefault(mid, self._loop.create_future()), reasons)
+
+    def _unsuback(self, mid: int) -> None:
+        self._set(self._unsubscribed.setdefault(mid, self._loop.create_future()), None)
 
     def _arrived(self, message: Received) -> None:
         try:
@@ -214,15 +233,33 @@ class MqttSession:
             )
         self._subscribed.pop(mid or 0, None)
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> "asyncio.Future[int]":
-        """Send with QoS 1 and return a future of the PUBACK's reason code (0 in MQTT 3.1.1)."""
-        info = self._client.publish(topic, payload, qos=1, retain=retain)
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False, qos: int = 1) -> "asyncio.Future[int]":
+        """Send and return a future of the PUBACK's reason code (0 in MQTT 3.1.1); with QoS 0, of having been sent."""
+        info = self._client.publish(topic, payload, qos=qos, retain=retain)
         future: asyncio.Future[int] = self._loop.create_future()
         if info.mid in self._early_pubacks:
             future.set_result(self._early_pubacks.pop(info.mid))
         else:
             self._pubacks[info.mid] = future
         return future
+
+    async def unsubscribe(self, topic: str, deadline_s: float = CONNECT_DEADLINE_S) -> None:
+        """End a subscription, or ask for the answer alone: it says that the broker has seen all that was sent before.
+
+        Raises:
+            Disconnected: no answer in time, or the connection is gone.
+        """
+        _, mid = self._client.unsubscribe(topic)
+        done = self._unsubscribed.setdefault(mid or 0, self._loop.create_future())
+        answered: set[asyncio.Future[Any]] = {done, self.lost}
+        await asyncio.wait(answered, timeout=deadline_s, return_when=asyncio.FIRST_COMPLETED)
+        self._unsubscribed.pop(mid or 0, None)
+        if self.lost.done() and not done.done():
+            raise Disconnected(say("the connection was lost: {reason}", reason=self.lost.result()))
+        if not done.done():
+            raise Disconnected(
+                say("the broker does not acknowledge"), say("is the link dead or the broker overloaded?")
+            )
 
     def acknowledge(self, message: Received) -> None:
         """Send the PUBACK of a message that arrived, where acknowledging is manual."""
@@ -246,8 +283,12 @@ class MqttSession:
             self._context.last.close()
         # Session and client hold each other; without that both end here, and with them the client's own sockets.
         self._client.on_connect = self._client.on_disconnect = self._client.on_publish = None
-        self._client.on_subscribe = self._client.on_message = None
-        open_futures: list[asyncio.Future[Any]] = [*self._pubacks.values(), *self._subscribed.values()]
+        self._client.on_subscribe = self._client.on_unsubscribe = self._client.on_message = None
+        open_futures: list[asyncio.Future[Any]] = [
+            *self._pubacks.values(),
+            *self._subscribed.values(),
+            *self._unsubscribed.values(),
+        ]
         for future in (*open_futures, self.lost, self._connected):
             future.cancel()
 
