@@ -39,6 +39,7 @@ bench: .venv/dev.stamp
 docs: .venv/dev.stamp
 	$(BIN)/python -m edge.agent.generate
 	$(BIN)/python -W ignore -m uplink.generate
+	$(BIN)/python -m tests.sparkplug.conformance
 
 # Resolves the newest versions that pyproject.toml admits, for every supported Python at once.
 lock: $(UV)

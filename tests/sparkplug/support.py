@@ -94,7 +94,7 @@ async def open_edge(folder: Path, url: str, **settings: Any) -> AsyncIterator[tu
     names = {section.name: section.only}
     async with open_log(folder / "log.sqlite3", CLOCK, consumers=names, commit_interval_s=0.01) as log:
         plant = Plant(log)
-        yield plant, SparkplugUplink(section, UplinkContext(SITE, log.outbox(section.name), CLOCK, dict))
+        yield plant, SparkplugUplink(section, UplinkContext(SITE, log.outbox(section.name), CLOCK, dict, log.put))
 
 
 class Host:

@@ -186,6 +186,7 @@ class Tap:
                         break
                 body = await reader.readexactly(length)
                 packet = parse_packet(head, body, version[0], connection, self.name, from_edge)
+                packet.at_ms = round(asyncio.get_running_loop().time() * 1000)
                 version[0] = packet.version if packet.kind == CONNECT else version[0]
                 self.recording.packets.append(packet)
                 writer.write(raw + body)

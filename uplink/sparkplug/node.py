@@ -33,6 +33,9 @@ EVENT_ALIAS = LOST_ALIAS + 1
 LOST_NAME = "Gateway/Rows Lost"
 EVENT_NAME = "Gateway/Event"
 
+UNKNOWN = Reading(0, None, StatusCode.BAD_WAITING_FOR_INITIAL_DATA)
+"""What a birth says of a tag that was not read yet."""
+
 GATEWAY = "gateway"
 _RETURNED = ("device_connected", "device_returned")
 
@@ -88,7 +91,7 @@ class Node:
         self._seq = 0
         self._devices: dict[str, _Device] = {}
         self._last: dict[int, Reading] = {}
-        self._event = Reading(0, "", StatusCode.BAD_WAITING_FOR_INITIAL_DATA)
+        self._event = UNKNOWN
         self._lost_rows = 0
         self.unchanged_total = 0
         self.waveforms_total = 0
@@ -210,6 +213,7 @@ class Node:
         for event in events:
             text = json.dumps(
                 {
+                    "ts": event.ts // 1_000_000,
                     "source": event.source,
                     "kind": event.kind,
                     "severity": int(event.severity),
@@ -284,8 +288,8 @@ class Node:
     def _is_news(self, device: _Device, step: _Step) -> bool:
         assert step.tag is not None
         assert step.reading is not None
-        last = self._last.get(step.tag.id)
-        if last is not None and step.ts >= last.ts and last.equals(step.reading) and not self._unchanged:
+        last = self._last.get(step.tag.id, UNKNOWN)
+        if step.ts >= last.ts and last.equals(step.reading) and not self._unchanged:
             self._last[step.tag.id] = step.reading
             self.unchanged_total += 1
             return False
@@ -300,15 +304,15 @@ class Node:
             tag, reading = step.tag, step.reading
             assert tag is not None
             assert reading is not None
-            last = self._last.get(tag.id)
+            last = self._last.get(tag.id, UNKNOWN)
             metric = payload.metrics.add()
             set_reading(metric, tag, reading)
             if self._datatype_in_data:
                 metric.datatype = DATATYPES[tag.kind]
             quality = reading.sparkplug_quality
-            if quality != QUALITY_GOOD or last is None or last.sparkplug_quality != quality:
+            if quality != QUALITY_GOOD or last.sparkplug_quality != quality:
                 set_quality(metric, quality)
-            is_late = last is not None and step.ts < last.ts
+            is_late = step.ts < last.ts
             if step.backlog or is_late or now - step.ts > self._historical_after_ns:
                 metric.is_historical = True
             if not is_late:
