@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from edge.core.errors import Disconnected
 from edge.core.language import say
 
 REST_MIN_S = 0.02
+LATE_DOUBLINGS_MAX = 2
 MUTE_MAX = 2
 REFUSED_S = 0.3
 PROBE_PAUSE_TIMEOUTS = 5
@@ -45,9 +47,9 @@ class _Silent:
 class Line:
     """Owned by all devices that have it open; the last one closes it.
 
-    A unit that was late is left alone for as long as its answer might still come, where frames carry no transaction
-    id. A unit that is silent is asked again once in a growing pause, and all silent ones together may cost the others
-    a tenth of the line's time; as soon as one answers, each may try again.
+    Where frames carry no transaction id, a unit that was late is left alone for as long as its answer might still
+    come, longer each time it is late again. A unit that is silent is asked again once in a growing pause, and all
+    silent ones together may cost the others a tenth of the line's time; as soon as one answers, each may try again.
     """
 
     def __init__(self, access: Access, clock: Clock, shared: Shared) -> None:
@@ -58,6 +60,7 @@ class Line:
         self._client: Client | None = None
         self._users = 0
         self._rest_until: dict[int, float] = {}
+        self._lates: Counter[int] = Counter()
         self._silent: dict[int, _Silent] = {}
         self._probe_from = 0.0
         self._mute = 0
@@ -107,6 +110,11 @@ class Line:
         if self._client is not None and self._access.endpoint.transport != "dtu":
             self._client.close()
         self._client = None
+
+    @property
+    def has_transactions(self) -> bool:
+        """Tell whether an answer names its request."""
+        return self._access.endpoint.has_transactions
 
     def check(self, unit: int) -> None:
         """Tell a unit that was silent whether it may be asked now.
@@ -163,8 +171,10 @@ class Line:
             return payload
 
     def _late(self, unit: int, timeout_s: float) -> None:
-        if not self._access.endpoint.has_transactions:
-            self._leave_alone(unit, max(timeout_s, REST_MIN_S))
+        if not self.has_transactions:
+            rest = timeout_s * 2 ** min(self._lates[unit], LATE_DOUBLINGS_MAX)
+            self._lates[unit] += 1
+            self._leave_alone(unit, max(rest, REST_MIN_S))
 
     def _leave_alone(self, unit: int, seconds: float) -> None:
         until = self._clock.monotonic() + seconds
@@ -172,6 +182,7 @@ class Line:
 
     def _answered(self, unit: int) -> None:
         self._mute = 0
+        self._lates.pop(unit, None)
         if self._silent.pop(unit, None) is not None:
             now = self._clock.monotonic()
             for other in self._silent.values():

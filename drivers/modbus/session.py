@@ -12,7 +12,7 @@ from drivers.modbus.image import Image, Long
 from drivers.modbus.known import Enough, Search
 from drivers.modbus.line import Line
 from drivers.modbus.plan import Request, Span, plan_requests
-from drivers.modbus.section import Table
+from drivers.modbus.section import ADDRESSES, Table
 from edge.core.batch import Event, Record, Severity
 from edge.core.errors import Disconnected
 from edge.core.language import say
@@ -64,6 +64,7 @@ class ModbusSession:
         ]
         self._spans = list(dict.fromkeys(span for group in self._groups for span in group.image.spans))
         self._hello: Span | None = None
+        self._in_doubt = not line.has_transactions
         self._trouble = ""
 
     def _make_image(self, names: Sequence[str]) -> Image:
@@ -151,12 +152,10 @@ class ModbusSession:
         group.records = list(image.decode(self._clock.now(), statuses))
 
     async def _read_into(self, image: Image, number: int) -> int:
-        code, payload = await self._exchange(image.requests[number])
+        code, payload = await self._ask(image.requests[number])
         if code == 0:
             image.fill(number, payload)
             self._known.readable.add(image.requests[number].table)
-        elif code in _GONE:
-            await self._prove_alive()
         return code
 
     async def _read_long(
@@ -164,17 +163,24 @@ class ModbusSession:
     ) -> AsyncGenerator[None, None]:
         """Read what several requests carry; when the device changed it meanwhile, once more."""
         for _ in range(2):
-            before = [await self._exchange(request) for request in long.witness] if long.guard else []
+            before = [await self._ask(request) for request in long.witness] if long.guard else []
             for home in long.homes:
                 codes[home] = await self._read_into(image, home)
                 yield
             if any(codes[home] for home in long.homes):
                 return
-            after = [await self._exchange(request) for request in long.witness]
+            after = [await self._ask(request) for request in long.witness]
             if before == after if long.guard else image.holds(long, [payload for _, payload in after]):
                 return
         torn.update(long.homes)
         self._counters["torn_total"] += 1
+
+    async def _ask(self, request: Request) -> tuple[int, bytes]:
+        """Exchange, and where nothing useful comes see whether the unit lives and answers in step."""
+        code, payload = await self._exchange(request)
+        if code in _GONE:
+            await self._prove_alive()
+        return code, payload
 
     async def _exchange(self, request: Request) -> tuple[int, bytes]:
         """Return 0 and the data bytes, or why there are none. A busy device is asked again within the time-out."""
@@ -187,6 +193,7 @@ class ModbusSession:
                 return 0, await self._line.read(section.id, request, limits.timeout, limits.pause)
             except TimeoutError:
                 counters["timeouts_total"] += 1
+                self._in_doubt = not self._line.has_transactions
                 self._trouble = say("unit {unit} does not answer", unit=section.id)
                 return UNANSWERED, b""
             except BlockFailed as error:
@@ -206,15 +213,20 @@ class ModbusSession:
     async def _prove_alive(self) -> None:
         """Ask for one value that was answered before, or for the next in turn: is it the unit that is silent?
 
+        Where answers do not name their request, the one to an earlier question might come now, and all others after it
+        a question late. So a second question follows, whose answer has another length.
+
         Raises:
-            Disconnected: it is.
+            Disconnected: the unit is silent, or not in step.
         """
         driver, limits = self._driver, self._driver.section.limits
         span = self._hello or self._spans[driver.hello_turn % len(self._spans)]
         first = plan_requests([span], self._known.limits_now)[0]
         code, _ = await self._exchange(first)
+        if code not in _GONE and self._in_doubt:
+            code, _ = await self._exchange(_of_other_length(first))
         if code not in _GONE:
-            self._hello = span
+            self._hello, self._in_doubt = span, False
             return
         driver.hello_turn += 1
         self._line.note_silence(driver.section.id, limits.timeout)
@@ -252,10 +264,8 @@ class ModbusSession:
             if asked >= SEARCH_MAX or silences >= SEARCH_SILENCES_MAX:
                 raise Enough
             asked += 1
-            answer, _ = await self._exchange(part)
-            if answer in _GONE:
-                silences += 1
-                await self._prove_alive()
+            answer, _ = await self._ask(part)
+            silences += answer in _GONE
             return answer
 
         complete = True
@@ -280,9 +290,7 @@ class ModbusSession:
             return
         code = 0
         for request in plan_requests([span], known.limits_now):
-            code = code or (await self._exchange(request))[0]
-        if code in _GONE:
-            await self._prove_alive()
+            code = code or (await self._ask(request))[0]
         known.retried(span, code, self._clock.monotonic())
         self._counters["registers_refused"] = len(known.refused)
         if code == 0:
@@ -322,6 +330,15 @@ class ModbusSession:
     def raw(self) -> Mapping[str, str]:
         """Return per tag the registers behind its last value."""
         return {name: text for group in self._groups for name, text in group.image.registers().items()}
+
+
+def _of_other_length(request: Request) -> Request:
+    """Return a request for the same place whose answer has another length, and that no device minds more."""
+    step = 8 if request.is_bits else 1
+    if request.count > step:
+        return Request(request.table, request.address, request.count - step)
+    address = min(request.address, ADDRESSES - request.count - step)
+    return Request(request.table, address, request.count + step)
 
 
 def _hint(code: int) -> str:

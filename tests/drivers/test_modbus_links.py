@@ -73,7 +73,7 @@ async def test_frames_are_apart_by_that_silence() -> None:
     tags = {f"w{place}": {"at": f"holding/{place}"} for place in range(0, 60, 20)}
     async with serve_serial({1: unit}, baud=0) as bus:
         await read_once({**section(f"rtu:{bus.path}?1200-8N1", tags=tags), "limits": {"gap": 0, "timeout": "1s"}})
-    assert len(times) == 4
+    assert len(times) >= 4
     assert min(after - before for before, after in itertools.pairwise(times)) >= 3.5 * 10 / 1200
 
 

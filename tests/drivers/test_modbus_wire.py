@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import pytest
@@ -192,3 +192,37 @@ async def test_every_interval_has_its_own_pace() -> None:
             seen = [set(await read_rows(session, catalogue)) for _ in range(6)]
     assert seen.count({"quick"}) == 5
     assert seen.count({"slow"}) == 1
+
+
+@pytest.mark.parametrize("framing", ["serial", "rtu", "tcp"])
+@pytest.mark.parametrize("delay", [1.2, 1.7, 2.3, 3.4, 6.1])
+async def test_a_device_that_is_always_late_never_gives_one_value_for_another(delay: float, framing: Any) -> None:
+    """Three requests of one register each: on a serial line their answers differ in nothing but the value."""
+    unit = slave(*range(100, 140))
+    tags = {f"w{place}": {"at": f"holding/{place}"} for place in (0, 18, 36)}
+    serving = serve_serial({1: unit}, baud=0) if framing == "serial" else serve_tcp({1: unit}, framing=framing)
+    timeout_s = 0.03
+    async with serving as server:
+        section = settings(server.url, tags, timeout=f"{timeout_s * 1e3:.0f}ms", gap=0)
+        driver, catalogue = make_driver(SPEC, section)
+
+        async def live(seconds: float) -> int:
+            good = 0
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
+                with suppress(Disconnected):
+                    async with driver.connect() as session:
+                        while time.monotonic() < until:
+                            for name, (value, quality, _) in (await read_rows(session, catalogue)).items():
+                                assert is_bad(quality) or value == 100 + int(name[1:])
+                                good += not is_bad(quality)
+                await asyncio.sleep(0.01)
+            return good
+
+        assert await live(0.2)
+        unit.delay_s = delay * timeout_s
+        await live(0.8)
+        unit.delay_s = 0
+        async with asyncio.timeout(5):
+            while not await live(0.1):
+                pass
