@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from buffer import outbox as outbox_module
 from edge.core.batch import Batch, Lane
 from edge.core.catalogue import ValueKind
 from tests.sparkplug.support import CLOCK, host_at, open_edge, recorded, said
@@ -142,3 +143,26 @@ async def test_what_is_old_is_historical_and_a_new_tag_is_a_new_birth(tmp_path: 
             await until(lambda: not plant.log.outbox("sparkplug").backlog().rows)
         names = {m.name for m in said(recording, "DBIRTH", "pump-3")[-1].metrics}
         assert "pressure" in names
+
+
+async def test_backlog_drains_while_live_data_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox_module, "BACKLOG_AFTER_NS", 10**8)
+    async with (
+        recorded(tmp_path) as (recording, (tap,), _),
+        open_edge(tmp_path, tap.url) as (plant, edge),
+    ):
+        for count in range(1200):
+            await plant.put("pump-3", count, CLOCK.now() - 3600 * 10**9 + count * 10**6)
+        outbox = plant.log.outbox("sparkplug")
+        await CLOCK.sleep(0.15)
+        async with background(edge.run):
+            live = 0
+            while any(m.long_value == 1199 for m in metrics(recording, "DDATA", plant.id("pump-3", "count"))) is False:
+                live += 1
+                assert live < 1000, "the backlog waits for the end of live data"
+                await plant.put("press-1", live)
+                await CLOCK.sleep(0.01)
+            await until(lambda: not outbox.backlog().rows)
+    told = metrics(recording, "DDATA", plant.id("pump-3", "count"))
+    assert [m.long_value for m in told if m.is_historical] == list(range(1200))
+    assert metrics(recording, "DDATA", plant.id("press-1", "count")), "and live data did not wait for it"

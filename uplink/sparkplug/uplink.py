@@ -23,6 +23,7 @@ from uplink.sparkplug.payload import asks_rebirth, host_state
 from uplink.sparkplug.section import SparkplugSection
 
 ROWS_MAX = 5000
+BACKLOG_ROWS_MAX = 1000
 ANSWER_DEADLINE_S = 15.0
 NDEATH_DEADLINE_S = 2.0
 BACKOFF_FIRST_S = 0.5
@@ -169,13 +170,18 @@ class SparkplugUplink:
             if self._rebirth_wanted:
                 self._bear(session)
             self._renew(session)
+            sent = False
             now = self._clock.monotonic()
             if self._draining.is_set() or now >= next_live or self._outbox.ready(Priority.EVENT):
                 next_live = now + section.latency
-                if await self._turn(session):
-                    continue
-                if self._draining.is_set():
-                    self._drained.set()
+                sent = await self._turn(session, (Priority.EVENT, Priority.LIVE), ROWS_MAX)
+            # A small turn of backlog after each of live data, or as many as fit between two: neither waits long.
+            if self._outbox.ready(Priority.BACKLOG):
+                sent = await self._turn(session, (Priority.BACKLOG,), BACKLOG_ROWS_MAX) or sent
+            if sent:
+                continue
+            if self._draining.is_set():
+                self._drained.set()
             await self._pause(session, next_live - self._clock.monotonic())
 
     def _check(self, session: MqttSession) -> None:
@@ -249,14 +255,12 @@ class SparkplugUplink:
             self._messages += 1
             self._bytes += len(message.payload)
 
-    async def _turn(self, session: MqttSession) -> bool:
-        """Send one turn: live data with the events among it, else backlog. Return whether there was any."""
-        for priority in (Priority.EVENT, Priority.LIVE, Priority.BACKLOG):
+    async def _turn(self, session: MqttSession, priorities: Iterable[Priority], rows_max: int) -> bool:
+        """Send one turn, events among the live data they came with. Return whether there was any."""
+        for priority in priorities:
             rows = 0
-            while rows < ROWS_MAX and self._outbox.ready(priority):
-                if priority is Priority.BACKLOG and self._flying:
-                    break
-                if (parcel := await self._outbox.next(ROWS_MAX, priority)) is None:
+            while rows < rows_max and self._outbox.ready(priority):
+                if (parcel := await self._outbox.next(rows_max - rows, priority)) is None:
                     break
                 self._flying.append(parcel)
                 rows += sum(len(record) for record in parcel.records) + 1
