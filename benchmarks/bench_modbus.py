@@ -24,9 +24,11 @@ from drivers.modbus.plan import Span, plan_requests
 from drivers.modbus.section import Limits
 from edge.agent.ingest import Ingest, TagRule
 from edge.agent.supervise import DeviceHealth, DeviceState, Supervisor
+from edge.agent.tallying import Tallying
 from edge.core.batch import Batch, Record
 from edge.core.catalogue import Catalogue
 from edge.core.clock import SystemClock
+from edge.core.ledger import Tally
 from simulators.modbus import Unit, serve_tcp
 
 DEVICES = 100
@@ -84,9 +86,10 @@ class Gateway:
             rules = {"r0": TagRule(valid=(0, 1e6)), "r1": TagRule(deadband=1.0)}
             ingest = Ingest(name, rules, catalogue)
             health = DeviceHealth(name, "modbus", "none")
-            self.supervisors.append(Supervisor(health, driver, ingest, catalogue, clock, self.put))
+            tallying = Tallying(name, {1.0: REGISTERS}, clock)
+            self.supervisors.append(Supervisor(health, driver, ingest, catalogue, clock, self.put, tallying))
 
-    async def put(self, record: Record) -> None:
+    async def put(self, record: Record | None, tally: Tally | None) -> None:
         """Take what is delivered."""
         if isinstance(record, Batch):
             self.values += len(record)

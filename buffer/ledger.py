@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.core.batch import Batch, Event, Record, Waveform
-from edge.core.catalogue import Catalogue
+from edge.core.catalogue import TAG_ID_MAX, Catalogue
 from edge.core.delivery import Priority
 from edge.core.errors import CorruptSegment
 from edge.core.ledger import COUNTS, HOUR_NS, LATE_NS, Line, Tally, Way
@@ -36,6 +36,16 @@ class Picks(Protocol):
         """Return what is wanted of a record, the record itself when that is all of it."""
 
 
+class Names(Protocol):
+    """Seals names where they lie on file; `buffer.vault.Vault`."""
+
+    def hide(self, tag_id: int, device: str, name: str, unit: str) -> tuple[str, str | bytes, str]:
+        """Return names as they are stored."""
+
+    def show(self, tag_id: int, device: str, name: str | bytes, unit: str) -> tuple[str, str, str]:
+        """Return names from what is stored."""
+
+
 class Wanted(Protocol):
     """What a consumer wants of the log; `buffer.selection.Selection`."""
 
@@ -46,7 +56,7 @@ class Wanted(Protocol):
 
 
 Key: TypeAlias = tuple[int, int]
-"""Hour and device of a line; on file a device is the id of its first tag, so that no name lies there in the clear."""
+"""Hour and device of a line; on file a device is a number, so that names lie in one place each, sealed if need be."""
 
 TABLES = """
 CREATE TABLE ledger (hour INTEGER NOT NULL, device INTEGER NOT NULL, revision INTEGER NOT NULL, due INTEGER NOT NULL,
@@ -63,6 +73,7 @@ CREATE TRIGGER ledger_wanted_gone AFTER DELETE ON segment
     BEGIN DELETE FROM ledger_wanted WHERE position = OLD.position; END;
 CREATE TABLE ledger_drop (hour INTEGER NOT NULL, device INTEGER NOT NULL, consumer TEXT NOT NULL, reason TEXT NOT NULL,
     rows INTEGER NOT NULL, PRIMARY KEY (hour, device, consumer, reason)) WITHOUT ROWID;
+CREATE TABLE ledger_device (number INTEGER PRIMARY KEY, name TEXT NOT NULL);
 """
 
 
@@ -73,11 +84,13 @@ _ADDED = ", ".join(f"{name} = {name} + excluded.{name}" for name in COUNTS)
 class Ledger:
     """Counts by device and hour. Its methods that take `db` are steps of the writer's transactions."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, vault: Names) -> None:
         self._catalogue = catalogue
+        self._vault = vault
         self._known_id = 0
         self._numbers: dict[str, int] = {}
         self._firsts: list[int] = [0]
+        self._named: dict[int, str] = {}
         self._ids: npt.NDArray[np.int64] = np.zeros(1, np.int64)  # of all known tags, ascending; 0 stands for none
         self._device_of: npt.NDArray[np.intp] = np.zeros(1, np.intp)
         self._consumers: tuple[str, ...] = ()
@@ -97,6 +110,7 @@ class Ledger:
 
         After damage, for all of them, what it lost. `read` gives the record of a position's body.
         """
+        await self.load(db.execute_fetchall)
         self._consumers = tuple(consumers)
         self._filters = {name: wanted for name, wanted in consumers.items() if not wanted.is_whole}
         # A filter may change for all of the log as long as nothing was promised under the old one.
@@ -111,6 +125,10 @@ class Ledger:
                 await self._catch_up(db, str(name), read, BEFORE_UPLINK)
         for name in consumers if damaged else ():
             await self._catch_up(db, name, read, DAMAGED)
+        await db.executemany(
+            "UPDATE ledger_device SET name = ? WHERE number = ? AND typeof(name) = 'text'",
+            [(self._hidden(number), number) for number in self._named],
+        )
         await db.execute("UPDATE consumer SET away = 1")
         await db.executemany("UPDATE consumer SET away = 0 WHERE name = ?", [(name,) for name in consumers])
         await db.execute("COMMIT")
@@ -135,14 +153,16 @@ class Ledger:
 
     def _learn(self) -> None:
         tags = self._catalogue.since(self._known_id)
-        places = []
-        for tag in tags:
-            places.append(self._numbers.setdefault(tag.device, len(self._firsts)))
-            if places[-1] == len(self._firsts):
-                self._firsts.append(tag.id)
+        places = [self._place(tag.device, tag.id) for tag in tags]
         self._ids = np.append(self._ids, np.array([tag.id for tag in tags], np.int64))
         self._device_of = np.append(self._device_of, np.array(places, np.intp))
         self._known_id = self._catalogue.last_id
+
+    def _place(self, device: str, number: int) -> int:
+        place = self._numbers.setdefault(device, len(self._firsts))
+        if place == len(self._firsts):
+            self._firsts.append(number)
+        return place
 
     def _places(self, tags: npt.NDArray[np.integer]) -> npt.NDArray[np.intp]:
         if self._known_id != self._catalogue.last_id:
@@ -154,15 +174,28 @@ class Ledger:
     def _rows(devices: bytes) -> Iterable[tuple[int, int]]:
         return [(first, rows) for first, rows in np.frombuffer(devices, "<u4").reshape(-1, 2).tolist()]
 
-    def number(self, device: str) -> int | None:
-        """Return the id of a device's first tag; None while it has none."""
+    def number(self, device: str) -> int:
+        """Return the number of a device: the id of its first tag, or what it was given before it had one."""
         self._learn()
-        place = self._numbers.get(device)
-        return None if place is None else self._firsts[place]
+        if device not in self._numbers:
+            number = max(self._named, default=TAG_ID_MAX) + 1
+            self._named[number] = device
+            self._place(device, number)
+        return self._firsts[self._numbers[device]]
 
     def name(self, number: int) -> str:
-        """Return the device whose first tag has this id."""
-        return self._catalogue[number].device if number in self._catalogue else ""
+        """Return the device with this number."""
+        return self._catalogue[number].device if number in self._catalogue else self._named.get(number, "")
+
+    def _hidden(self, number: int) -> str | bytes:
+        return self._vault.hide(number, "", self._named[number], "")[1]
+
+    async def load(self, fetch: Fetch) -> None:
+        """Take up the devices that were given a number before they had a tag. They keep it."""
+        for number, hidden in await fetch("SELECT number, name FROM ledger_device", ()):
+            if number not in self._named:
+                self._named[number] = self._vault.show(number, "", hidden, "")[1]
+                self._place(self._named[number], number)
 
     # What the writer's transactions do.
 
@@ -181,8 +214,9 @@ class Ledger:
         for record, tally in put:
             told = [(self.number(tally.device), tally)] if tally is not None else self._untallied(record)
             for number, each in told:
-                if number is not None:
-                    tallies.setdefault(number, Tally(each.device)).add(each)
+                tallies.setdefault(number, Tally(each.device)).add(each)
+        if named := [(number, self._hidden(number)) for number in tallies if number in self._named]:
+            await db.executemany("INSERT OR IGNORE INTO ledger_device VALUES (?, ?)", named)
         for blob in devices:
             stored.update(dict(self._rows(blob or b"")))
         rows = [
@@ -347,7 +381,7 @@ class Ledger:
         lost = {
             key: rows
             for line in await lines(db.execute_fetchall, self, [consumer], 0, 2**62)
-            if (rows := line.waiting(consumer) - held.get(key := (line.hour, self.number(line.device) or 0), 0)) > 0
+            if (rows := line.waiting(consumer) - held.get(key := (line.hour, self.number(line.device)), 0)) > 0
         }
         await self._add_dropped(db, consumer, why, lost)
 
@@ -389,7 +423,7 @@ class Ledger:
         """Remember which revisions were told; in the transaction that stores the statement."""
         await db.executemany(
             "UPDATE ledger SET told = ?, told_at = ? WHERE hour = ? AND device = ?",
-            [(line.revision, now, line.hour, self.number(line.device) or 0) for line in lines],
+            [(line.revision, now, line.hour, self.number(line.device)) for line in lines],
         )
 
     async def prune(self, db: aiosqlite.Connection) -> None:

@@ -42,6 +42,7 @@ COPIED_WHOLE = (
     "ledger_way",
     "ledger_drop",
     "ledger_wanted",
+    "ledger_device",
 )
 _CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 

@@ -56,7 +56,7 @@ class Entry:
     @property
     def urgent(self) -> bool:
         """Events and awaited changes do not wait for company."""
-        return self.record is None or isinstance(self.record, Event)
+        return isinstance(self.record, Event) or self.step is not None or self.work is not None
 
 
 @dataclass(slots=True)
@@ -91,7 +91,7 @@ class Writer:
         self._catalogue = catalogue
         self._classes = classes
         self._vault = vault
-        self.ledger = Ledger(catalogue)
+        self.ledger = Ledger(catalogue, vault)
         self._clock = clock
         self._time = time
         self._commit_interval_s = commit_interval_s

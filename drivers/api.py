@@ -145,6 +145,15 @@ class Counting(Protocol):
         """Return the live counters by name, e.g. `timeouts_total`. The same mapping for the driver's whole life."""
 
 
+@runtime_checkable
+class Scheduled(Protocol):
+    """A driver that polls by a plan. One that does not, as with subscriptions, owes a reading a tag and hour."""
+
+    @property
+    def schedule(self) -> Mapping[float, int]:
+        """Return how many readings are owed at each interval in seconds, known before the device is reached."""
+
+
 class Driver(Protocol):
     """A configured device. Making one does no I/O."""
 

@@ -1,6 +1,6 @@
 """A Modbus device: its configuration made ready, and what must outlive a session."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from drivers.api import DeviceContext, Session
@@ -28,7 +28,7 @@ COUNTERS = (
 
 
 class ModbusDriver:
-    """Implements `drivers.api.Driver` and `Counting`. All tag ids are known from the configuration."""
+    """Implements `drivers.api.Driver`, `Counting` and `Scheduled`. All tag ids are known from the configuration."""
 
     def __init__(self, section: ModbusSection, context: DeviceContext) -> None:
         self.section = section
@@ -48,6 +48,14 @@ class ModbusDriver:
     def tag_ids(self) -> Sequence[int]:
         """Ids of all its values."""
         return list(self.ids.values())
+
+    @property
+    def schedule(self) -> Mapping[float, int]:
+        """Readings owed at each interval."""
+        tags = self.section.tags
+        return {
+            every: sum(len(element_names(name, tags[name])) for name in names) for every, names in self.groups.items()
+        }
 
     @property
     def read_deadline(self) -> float:

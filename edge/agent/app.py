@@ -4,7 +4,7 @@ import asyncio
 import logging
 import resource
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -12,19 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from buffer.log import Log, open_log
-from drivers.api import Counting, DeviceContext, Shared
+from drivers.api import Counting, DeviceContext, Scheduled, Shared
+from edge.agent.bookkeeping import keep
 from edge.agent.clock_watch import watch
 from edge.agent.ingest import Ingest, TagRule
 from edge.agent.memory import give_back_now_and_then, memory_mb
 from edge.agent.settings import Device, Settings
 from edge.agent.status import serve_status
 from edge.agent.supervise import DeviceHealth, Supervisor
+from edge.agent.tallying import HOUR_S, Tallying
 from edge.core.batch import Event, Record, Severity
 from edge.core.catalogue import TAG_ID_MAX
 from edge.core.clock import Clock, SystemClock
 from edge.core.data_class import DataClass
 from edge.core.errors import LogError
 from edge.core.language import say
+from edge.core.ledger import Tally
 from uplink.api import Uplink, UplinkContext
 from uplink.catalogue import Equipment
 from uplink.kinds import kind_of
@@ -50,6 +53,7 @@ class _Running:
     device: Device
     health: DeviceHealth
     task: asyncio.Task[None]
+    tell: Callable[[], Awaitable[None]]
 
 
 class Agent:
@@ -106,6 +110,7 @@ class Agent:
                     watching = [
                         intake.create_task(watch(self._clock, self._put), name="clock"),
                         intake.create_task(give_back_now_and_then(self._clock), name="memory"),
+                        intake.create_task(keep(self._clock, self._tellers), name="ledger"),
                     ]
                     await self._note("gateway_started", f"Yulink {version('yulink')} started")
                     for device in self.settings.devices.values():
@@ -117,6 +122,9 @@ class Agent:
                 self._shared.close()
                 await self._note("gateway_stopped", "stopped on request")
                 await self._drain(delivering)
+
+    def _tellers(self) -> list[Callable[[], Awaitable[None]]]:
+        return [running.tell for running in self._running.values()]
 
     def _start_uplinks(self, flow: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         assert self._log is not None
@@ -166,9 +174,11 @@ class Agent:
         known = {name: each for name, each in classes.items() if each is not DataClass.TELEMETRY}
         self._log.classes.tell(device.name, known)
         ingest = Ingest(device.name, rules, self._log.catalogue)
-        supervisor = Supervisor(health, driver, ingest, self._log.catalogue, self._clock, self._put)
+        schedule = driver.schedule if isinstance(driver, Scheduled) else {HOUR_S: len(device.section.tags)}
+        tallying = Tallying(device.name, schedule, self._clock)
+        supervisor = Supervisor(health, driver, ingest, self._log.catalogue, self._clock, self._put, tallying)
         task = self._intake.create_task(supervisor.run(), name=f"device {device.name}")
-        self._running[device.name] = _Running(device, health, task)
+        self._running[device.name] = _Running(device, health, task, supervisor.tell)
 
     async def reload(self, settings: Settings) -> None:
         """Apply a changed configuration: only devices that differ are stopped and started.
@@ -193,13 +203,13 @@ class Agent:
     async def _note(self, kind: str, message: str) -> None:
         await self._put(Event(self._clock.now(), "gateway", kind, Severity.INFO, message))
 
-    async def _put(self, record: Record) -> None:
+    async def _put(self, record: Record | None, tally: Tally | None = None) -> None:
         if self._log is None:
             raise LogError(say("the log is not open"))
         if isinstance(record, Event):
             self._events_total += 1
             self._events.append({"ts": record.ts, "source": record.source, "kind": record.kind, "text": record.message})
-        await self._log.put(record)
+        await self._log.put(record, tally)
 
     def describe(self) -> dict[str, Any]:
         """Return the state of everything, as JSON types; `yulink status` and the demo show it."""

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from edge.core.batch import Batch, Lane
 from edge.core.catalogue import Catalogue
+from edge.core.ledger import Tally
 from edge.core.quality import StatusCode, bad_mask
 
 
@@ -48,27 +49,38 @@ class Ingest:
                 self._reported_quality = np.append(self._reported_quality, np.uint32(0xFFFFFFFF))
         self._known_id = self._catalogue.last_id
 
-    def take(self, batch: Batch) -> Batch:
+    def take(self, batch: Batch, tally: Tally | None = None) -> Batch:
         """Return the batch as it shall be stored: implausible values marked, changes below the dead-band left out.
 
-        A value outside `valid` keeps its number and gets BadOutOfRange. A change of quality is always reported.
+        A value outside `valid` keeps its number and gets BadOutOfRange. A change of quality is always reported. Into
+        `tally` it is counted what was read, what of it was bad, and what was left out.
         """
+        marked, keep = self._judge(batch)
+        kept = marked if keep is None else marked.take(keep)
+        if tally is not None:
+            tally.read += len(marked)
+            tally.bad += int(bad_mask(marked.quality).sum())
+            tally.filtered += len(marked) - len(kept)
+        return kept
+
+    def _judge(self, batch: Batch) -> tuple[Batch, npt.NDArray[Any] | None]:
+        """Return the batch with implausible values marked, and a mask of what to keep; None for all."""
         if not self._rules:
-            return batch
+            return batch, None
         if self._known_id != self._catalogue.last_id:
             self._learn()
         if not len(self._tags) or batch.lane is Lane.TEXT or not len(batch):
-            return batch
+            return batch, None
         place = np.minimum(np.searchsorted(self._tags, batch.tag), len(self._tags) - 1)
         ruled = self._tags[place] == batch.tag
         if not ruled.any():
-            return batch
+            return batch, None
         value = batch.value.astype(np.float64)
         implausible = ruled & ((value < self._low[place]) | (value > self._high[place])) & ~bad_mask(batch.quality)
         quality = np.where(implausible, np.uint32(StatusCode.BAD_OUT_OF_RANGE), batch.quality)
         keep = self._changed(place, ruled & (self._deadband[place] > 0), value, quality)
         marked = Batch(batch.tag, batch.ts, batch.value, quality) if implausible.any() else batch
-        return marked if keep.all() else marked.take(keep)
+        return marked, None if keep.all() else keep
 
     def _changed(
         self,

@@ -4,22 +4,25 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from drivers.api import Driver
 from edge.agent.ingest import Ingest
+from edge.agent.tallying import Tallying
 from edge.core.batch import Batch, Event, Lane, Record, Severity, Waveform
 from edge.core.catalogue import Catalogue, ValueKind
 from edge.core.clock import Clock
 from edge.core.errors import Disconnected
 from edge.core.language import say
-from edge.core.quality import StatusCode, bad_mask, is_bad
+from edge.core.ledger import Tally
+from edge.core.quality import StatusCode, is_bad
 
 CONNECT_DEADLINE_S = 20.0
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 5.0
+LAST_TALLY_S = 1.0
 
 log = logging.getLogger("yulink.device")
 
@@ -59,7 +62,8 @@ class DeviceHealth:
 class Supervisor:
     """Runs one driver for ever.
 
-    `put` takes what was read into the log and holds the device back while the log is full.
+    `put` takes what was read, and the tally that it belongs to, into the log and holds the device back while the log
+    is full.
     """
 
     health: DeviceHealth
@@ -67,7 +71,8 @@ class Supervisor:
     ingest: Ingest
     catalogue: Catalogue
     clock: Clock
-    put: Callable[[Record], Awaitable[None]]
+    put: Callable[[Record | None, Tally | None], Awaitable[None]]
+    tallying: Tallying
     jitter: random.Random = field(default_factory=random.Random)
 
     async def run(self) -> None:
@@ -77,17 +82,29 @@ class Supervisor:
         """
         self.health.since = self.clock.now()
         failures = 0
-        while True:
-            reads_before = self.health.reads
-            try:
-                await self._session()
-            except Disconnected as error:
-                await self._lost(error)
-            if self.health.reads > reads_before:
-                failures = 0
-            ceiling = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(failures, 10))
-            failures += 1
-            await self.clock.sleep(self.jitter.uniform(ceiling / 4, ceiling))
+        try:
+            while True:
+                reads_before = self.health.reads
+                try:
+                    await self._session()
+                except Disconnected as error:
+                    await self._lost(error)
+                if self.health.reads > reads_before:
+                    failures = 0
+                ceiling = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(failures, 10))
+                failures += 1
+                await self.clock.sleep(self.jitter.uniform(ceiling / 4, ceiling))
+        finally:
+            with suppress(TimeoutError):  # the log is full: it will be closed without this
+                async with asyncio.timeout(LAST_TALLY_S):
+                    await self.tell()
+
+    async def tell(self) -> None:
+        """Put what was counted since the last reading, as must be done now and then while none comes."""
+        await self.put(None, self._tally())
+
+    def _tally(self) -> Tally:
+        return self.tallying.take(connected=self.health.state is DeviceState.CONNECTED)
 
     async def _session(self) -> None:
         async with AsyncExitStack() as closing:
@@ -124,20 +141,25 @@ class Supervisor:
         for record in records:
             if isinstance(record, Waveform):
                 health.values_read += 1
-                health.values_bad += is_bad(record.quality)
-                await self.put(record)
+                bad = is_bad(record.quality)
+                health.values_bad += bad
+                self.tallying.tally.read += 1
+                self.tallying.tally.bad += bad
+                await self.put(record, self._tally())
             elif isinstance(record, Event):
-                await self.put(record)
+                await self.put(record, None)
             else:
                 await self._store(record)
 
     async def _store(self, batch: Batch) -> None:
-        kept = self.ingest.take(batch)
+        tally = self.tallying.tally
+        bad_before = tally.bad
+        kept = self.ingest.take(batch, tally)
         self.health.values_read += len(batch)
         self.health.values_filtered += len(batch) - len(kept)
-        self.health.values_bad += int(bad_mask(kept.quality).sum())
+        self.health.values_bad += tally.bad - bad_before
         if len(kept):
-            await self.put(kept)
+            await self.put(kept, self._tally())
 
     async def _found(self) -> None:
         health = self.health
@@ -145,7 +167,7 @@ class Supervisor:
         self._enter(DeviceState.CONNECTED)
         log.info(say("{device}: connected", device=health.name))
         kind, words = ("device_returned", "is back") if returned else ("device_connected", "is connected")
-        await self.put(Event(self.clock.now(), health.name, kind, Severity.INFO, f"{health.name} {words}"))
+        await self.put(Event(self.clock.now(), health.name, kind, Severity.INFO, f"{health.name} {words}"), None)
 
     async def _lost(self, error: Disconnected) -> None:
         health = self.health
@@ -159,9 +181,10 @@ class Supervisor:
         for batch in self._all_bad(now):
             await self._store(batch)
         message = f"{health.name} is lost: {error.message}"
-        await self.put(Event(now, health.name, "device_lost", Severity.MEDIUM, message, {"hint": error.hint}))
+        await self.put(Event(now, health.name, "device_lost", Severity.MEDIUM, message, {"hint": error.hint}), None)
 
     def _enter(self, state: DeviceState, error: Disconnected | None = None) -> None:
+        self.tallying.watch(connected=self.health.state is DeviceState.CONNECTED)
         self.health.state = state
         self.health.since = self.clock.now()
         self.health.reason = error.message if error else ""

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from edge.agent.ingest import Ingest, TagRule
 from edge.core.batch import Batch, Lane
 from edge.core.catalogue import Catalogue, Tag, ValueKind
+from edge.core.ledger import Tally
 from edge.core.quality import StatusCode
 from tests.core.strategies import batches
 
@@ -36,13 +37,16 @@ def naive(rows: list[tuple[int, float, int]]) -> list[tuple[int, float, int]]:
 @given(st.lists(ROWS, max_size=4))
 def test_columns_give_what_row_by_row_gives(polls: list[list[tuple[int, float, int]]]) -> None:
     ingest = Ingest("plc", {f"tag{number}": rule for number, rule in RULES.items()}, CATALOGUE)
-    stored = []
+    stored, tally = [], Tally("plc")
     for rows in polls:
         tag, value, quality = zip(*rows, strict=True) if rows else ((), (), ())
-        batch = ingest.take(Batch.of(Lane.FLOAT, tag, 0, value, quality))
+        batch = ingest.take(Batch.of(Lane.FLOAT, tag, 0, value, quality), tally)
         stored += list(zip(batch.tag.tolist(), batch.value.tolist(), batch.quality.tolist(), strict=True))
     expected = naive([row for rows in polls for row in rows])
     assert [tuple(map(str, row)) for row in stored] == [tuple(map(str, row)) for row in expected]
+    read = [row for rows in polls for row in rows]
+    bad = sum(bool(quality) or abs(value) > {2: 50, 3: 10}.get(tag, math.inf) for tag, value, quality in read)
+    assert tally == Tally("plc", read=len(read), bad=bad, filtered=len(read) - len(expected))
 
 
 @given(batches())

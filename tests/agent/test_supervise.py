@@ -11,10 +11,12 @@ from drivers.api import Session
 from edge.agent import supervise
 from edge.agent.ingest import Ingest
 from edge.agent.supervise import DeviceHealth, DeviceState, Supervisor
+from edge.agent.tallying import Tallying
 from edge.core.batch import Batch, Event, Lane, Record, Waveform
 from edge.core.catalogue import Catalogue, ValueKind
 from edge.core.clock import VirtualClock
 from edge.core.errors import Disconnected
+from edge.core.ledger import Tally
 from edge.core.quality import StatusCode
 
 
@@ -67,11 +69,15 @@ class Bench:
         self.driver = Script(catalogue, *steps)
         self.health = DeviceHealth("plc-1", "modbus", "none")
         self.supervisor = Supervisor(
-            self.health, self.driver, Ingest("plc-1", {}, catalogue), catalogue, self.clock, self.put
+            *(self.health, self.driver, Ingest("plc-1", {}, catalogue), catalogue, self.clock, self.put),
+            Tallying("plc-1", {1.0: 3, 3600.0: 1}, self.clock),
         )
+        self.counted = Tally("plc-1")
 
-    async def put(self, record: Record) -> None:
-        self.stored.append(record)
+    async def put(self, record: Record | None, tally: Tally | None) -> None:
+        if record is not None:
+            self.stored.append(record)
+        self.counted.add(tally or Tally("plc-1"))
 
     async def run(self, until: Callable[[], bool]) -> None:
         """Let the supervisor live through back-offs until the condition holds."""
@@ -159,7 +165,7 @@ async def test_a_drivers_mistake_costs_its_own_device_only(caplog: pytest.LogCap
 async def test_a_log_that_cannot_take_more_is_no_device_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(speed(1))
 
-    async def refuse(record: Record) -> None:
+    async def refuse(record: Record | None, tally: Tally | None) -> None:
         raise RuntimeError("the log is gone")
 
     bench.supervisor.put = refuse
@@ -191,3 +197,21 @@ async def test_backoff_grows_to_its_ceiling_and_is_jittered() -> None:
     assert max(waits[:2]) <= 2 * supervise.BACKOFF_FIRST_S
     assert min(waits[8:]) >= supervise.BACKOFF_MAX_S / 4
     assert len(set(waits)) == len(waits)
+
+
+async def test_the_tally_says_what_was_owed_read_and_bad_and_how_long_the_device_answered() -> None:
+    """Owed: three readings a second and one an hour, lost or not. It is read, lost, and read again."""
+    bench = Bench(speed(1), Disconnected("cut"), Disconnected("refused"), speed(2))
+    await bench.run(lambda: bench.health.reads == 2)
+    counted, lived_s = bench.counted, bench.clock.monotonic()
+    assert counted.due == 3 * (int(lived_s) + 1) + 1
+    assert (counted.read, counted.bad, counted.filtered) == (2 + 3, 3, 0)
+    assert counted.watched_ms == round(lived_s * 1000)
+    assert counted.connected_ms < counted.watched_ms
+
+
+async def test_a_device_that_was_never_reached_owes_all_the_same() -> None:
+    bench = Bench(*[Disconnected("refused")] * 99)
+    await bench.run(lambda: bench.clock.monotonic() >= 60)
+    assert bench.counted.due == 3 * (int(bench.clock.monotonic()) + 1) + 1
+    assert (bench.counted.connected_ms, bench.counted.watched_ms) == (0, round(bench.clock.monotonic() * 1000))

@@ -261,6 +261,26 @@ async def test_a_corrupt_segment_counts_as_dropped_and_the_rest_as_committed(tmp
         assert line.waiting("brain") == 0
 
 
+@pytest.mark.parametrize("secret", [None, "correct horse battery staple"])
+async def test_a_device_without_a_tag_is_counted_and_stays_the_same_when_it_gets_one(
+    tmp_path: Path, secret: str | None
+) -> None:
+    clock = VirtualClock()
+    path = tmp_path / "log.sqlite3"
+    for _ in range(2):
+        async with open_log(path, clock, commit_interval_s=0.001, secret=secret) as log:
+            await log.put(None, Tally("press-9", due=60, watched_ms=60_000))
+    async with open_log(path, clock, commit_interval_s=0.001, secret=secret) as log:
+        await log.put(poll(log, "press-9", 5), Tally("press-9", due=5, read=5, watched_ms=100, connected_ms=100))
+        await log.flush()
+        (line,) = await log.ledger(0, 2**40)
+        assert (line.device, line.due, line.read, line.stored, line.watched_ms) == ("press-9", 125, 5, 5, 120_100)
+        await deliver(log)
+        ((line),) = await log.ledger(0, 2**40)
+        assert line.uplinks["brain"].committed == 5
+    assert (b"press-9" in b"".join(each.read_bytes() for each in tmp_path.iterdir())) is (secret is None)
+
+
 async def test_the_ledger_keeps_400_days(tmp_path: Path) -> None:
     clock = VirtualClock()
     async with open_log(tmp_path / "log.sqlite3", clock, commit_interval_s=0.001) as log:
