@@ -1,6 +1,6 @@
 // Opens messages of Yulink gateways and proves that none is missing, with stock libraries and nothing of the gateway.
 //   npm install && node verify.mjs v1/golden      (brain.key, ca.pem, index.json and the messages)
-// Prints one JSON object a reading, then what is missing. Exit 1 when something is, or is not authentic.
+// Prints one JSON object a reading or line of the ledger, then what is missing. Exit 1 when something is, or is not authentic.
 import assert from "node:assert";
 import { createDecipheriv, createPrivateKey, verify, X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -26,15 +26,36 @@ const hex = (bytes) => Buffer.from(bytes).toString("hex");
 const parts = (message) => decode(message).contents;
 const int = (number) => BigInt(number.toString());
 
-// An announcement: COSE_Sign1 by the gateway's certificate, the content key sealed to ours with HPKE.
-async function learn(topic, message) {
-  const [header, , payload, signature] = parts(message);
+// Who signed a COSE_Sign1, by the subject of a certificate of our authority, and the payload.
+function signer(message, context, detached) {
+  const [header, , inside, signature] = parts(message);
+  const payload = detached ?? inside;
   const certificate = new X509Certificate(Buffer.from(decode(header).get(33)));
   assert(certificate.verify(authority.publicKey), "not of our authority");
-  const signed = Buffer.from(encode(["Signature1", header, Buffer.from(topic), payload].map(bytes)));
+  const signed = Buffer.from(encode(["Signature1", header, Buffer.from(context), payload].map(bytes)));
   assert(verify("sha256", signed, { key: certificate.publicKey, dsaEncoding: "ieee-p1363" }, signature), "forged");
+  return [certificate.subject, payload];
+}
+
+// The line of the ledger in an event: the gateway signed it, and its sums close.
+function ledger(gateway, event) {
+  const facts = JSON.parse(event.facts_json);
+  const line = JSON.parse(facts.line);
+  const [name] = signer(Buffer.from(facts.signature, "base64"), `v1/${gateway}/ledger`, Buffer.from(facts.line));
+  assert(name === `CN=${gateway}` && line.gateway === gateway, "signed by somebody else");
+  assert(line.read === line.filtered + line.stored, "the sums do not close");
+  for (const way of Object.values(line.uplinks)) {
+    const gone = Object.values(way.dropped).reduce((all, each) => all + each, 0);
+    assert(way.committed + gone + way.withheld <= line.stored, "the sums do not close");
+  }
+  return line;
+}
+
+// An announcement: COSE_Sign1 by the gateway's certificate, the content key sealed to ours with HPKE.
+async function learn(topic, message) {
+  const [name, payload] = signer(message, topic);
   const facts = JSON.parse(Buffer.from(payload).toString());
-  assert(topic === `v1/${facts.gateway}/key` && certificate.subject === `CN=${facts.gateway}`, "not its own key");
+  assert(topic === `v1/${facts.gateway}/key` && name === `CN=${facts.gateway}`, "not its own key");
   const bound = [facts.gateway, facts.kid, facts.alg, facts.salt, facts.signing ?? null];
   const sealed = Buffer.from(facts.recipients.find((each) => each.kem === "X25519").sealed, "base64");
   const info = new Uint8Array(Buffer.from("yulink v1 key " + JSON.stringify(bound)));
@@ -103,6 +124,8 @@ for (const { topic, file: name } of JSON.parse(file("index.json"))) {
     const seqs = seen.get(epoch) ?? seen.set(epoch, new Set()).get(epoch);
     if (seqs.has(Number(batch.seq))) continue; // a resend: store once, acknowledge again
     seqs.add(Number(batch.seq));
+    for (const event of batch.events)
+      if (event.kind === "ledger") console.log(JSON.stringify({ ledger: ledger(batch.gateway, event) }));
     for (const table of batch.tables)
       for (const [device, tag, ts, value, quality] of readings(batch, table))
         console.log(

@@ -4,7 +4,8 @@
     protoc -I v1 --python_out . v1/batch.proto
     python verify.py v1/golden                                  # brain.key, ca.pem, index.json and the messages
 
-Prints one JSON object a reading, then what is missing. Exit 1 when something is, or is not authentic.
+Prints one JSON object a reading or line of the ledger, then what is missing. Exit 1 when something is, or is not
+authentic.
 """
 
 import base64
@@ -31,16 +32,34 @@ tags: dict = {}  # (gateway, id) → (device, tag)
 seen: dict = {}  # (gateway, epoch) → sequence numbers
 
 
-def learn(topic: str, message: bytes) -> None:
-    """Take in an announcement: COSE_Sign1 by the gateway's certificate, the content key sealed to ours with HPKE."""
+def signer(message: bytes, context: str, detached: bytes | None = None) -> tuple[str, bytes]:
+    """Return who signed a COSE_Sign1, by the common name of a certificate of our authority, and the payload."""
     protected, _, payload, signature = cbor2.loads(message).value
+    payload = payload if detached is None else detached
     certificate = x509.load_der_x509_certificate(cbor2.loads(protected)[33])
     certificate.verify_directly_issued_by(authority)
     pair = (int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big"))
-    signed = cbor2.dumps(["Signature1", protected, topic.encode(), payload])
+    signed = cbor2.dumps(["Signature1", protected, context.encode(), payload])
     certificate.public_key().verify(utils.encode_dss_signature(*pair), signed, ec.ECDSA(hashes.SHA256()))
+    return certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value, payload
+
+
+def ledger(gateway: str, event: pb.Event) -> dict:
+    """Return the line of the ledger in an event, having made sure that the gateway signed it and its sums close."""
+    facts = json.loads(event.facts_json)
+    name, _ = signer(base64.b64decode(facts["signature"]), f"v1/{gateway}/ledger", facts["line"].encode())
+    line = json.loads(facts["line"])
+    assert name == gateway == line["gateway"], "signed by somebody else"
+    assert line["read"] == line["filtered"] + line["stored"], "the sums do not close"
+    for way in line["uplinks"].values():
+        assert way["committed"] + sum(way["dropped"].values()) + way["withheld"] <= line["stored"]
+    return line
+
+
+def learn(topic: str, message: bytes) -> None:
+    """Take in an announcement: COSE_Sign1 by the gateway's certificate, the content key sealed to ours with HPKE."""
+    name, payload = signer(message, topic)
     facts = json.loads(payload)
-    name = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value
     assert (topic, name) == (f"v1/{facts['gateway']}/key", facts["gateway"]), "announced by somebody else"
     bound = [facts["gateway"], facts["kid"], facts["alg"], facts["salt"], facts.get("signing")]
     info = b"yulink v1 key " + json.dumps(bound, separators=(",", ":")).encode()
@@ -111,6 +130,9 @@ for entry in json.loads((folder / "index.json").read_text()):
         if batch.seq in seqs:
             continue  # a resend: store once, acknowledge again
         seqs.add(batch.seq)
+        for event in batch.events:
+            if event.kind == "ledger":
+                print(json.dumps({"ledger": ledger(batch.gateway, event)}, ensure_ascii=False))
         for table in batch.tables:
             for device, tag, ts, value, code in readings(batch, table):
                 value = None if isinstance(value, float) and not math.isfinite(value) else value

@@ -25,7 +25,7 @@ TEXT: Kind
 WAVEFORM: Kind
 
 class Batch(_message.Message):
-    __slots__ = ("gateway", "epoch", "seq", "historical", "catalogue", "tables", "waveforms", "events", "gaps", "texts", "instead_of", "gone")
+    __slots__ = ("gateway", "epoch", "seq", "historical", "catalogue", "tables", "waveforms", "events", "gaps", "texts", "instead_of", "gone", "hour", "uplink")
     GATEWAY_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     SEQ_FIELD_NUMBER: _ClassVar[int]
@@ -38,6 +38,8 @@ class Batch(_message.Message):
     TEXTS_FIELD_NUMBER: _ClassVar[int]
     INSTEAD_OF_FIELD_NUMBER: _ClassVar[int]
     GONE_FIELD_NUMBER: _ClassVar[int]
+    HOUR_FIELD_NUMBER: _ClassVar[int]
+    UPLINK_FIELD_NUMBER: _ClassVar[int]
     gateway: str
     epoch: int
     seq: int
@@ -50,7 +52,9 @@ class Batch(_message.Message):
     texts: _containers.RepeatedScalarFieldContainer[str]
     instead_of: _containers.RepeatedCompositeFieldContainer[Range]
     gone: _containers.RepeatedCompositeFieldContainer[Range]
-    def __init__(self, gateway: _Optional[str] = ..., epoch: _Optional[int] = ..., seq: _Optional[int] = ..., historical: _Optional[bool] = ..., catalogue: _Optional[int] = ..., tables: _Optional[_Iterable[_Union[Table, _Mapping]]] = ..., waveforms: _Optional[_Iterable[_Union[Waveform, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., gaps: _Optional[_Iterable[_Union[Gap, _Mapping]]] = ..., texts: _Optional[_Iterable[str]] = ..., instead_of: _Optional[_Iterable[_Union[Range, _Mapping]]] = ..., gone: _Optional[_Iterable[_Union[Range, _Mapping]]] = ...) -> None: ...
+    hour: int
+    uplink: str
+    def __init__(self, gateway: _Optional[str] = ..., epoch: _Optional[int] = ..., seq: _Optional[int] = ..., historical: _Optional[bool] = ..., catalogue: _Optional[int] = ..., tables: _Optional[_Iterable[_Union[Table, _Mapping]]] = ..., waveforms: _Optional[_Iterable[_Union[Waveform, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., gaps: _Optional[_Iterable[_Union[Gap, _Mapping]]] = ..., texts: _Optional[_Iterable[str]] = ..., instead_of: _Optional[_Iterable[_Union[Range, _Mapping]]] = ..., gone: _Optional[_Iterable[_Union[Range, _Mapping]]] = ..., hour: _Optional[int] = ..., uplink: _Optional[str] = ...) -> None: ...
 
 class Range(_message.Message):
     __slots__ = ("epoch", "first", "last")

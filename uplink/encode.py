@@ -24,7 +24,13 @@ class BadMessage(YulinkError):
 def encode(parcel: Parcel, gateway: str, catalogue: int = 0) -> bytes:
     """Return the message's payload. `catalogue` is the revision that names the parcel's tags."""
     message = pb.Batch(
-        gateway=gateway, epoch=parcel.epoch, seq=parcel.seq, historical=parcel.historical, catalogue=catalogue
+        gateway=gateway,
+        epoch=parcel.epoch,
+        seq=parcel.seq,
+        historical=parcel.historical,
+        catalogue=catalogue,
+        hour=parcel.hour,
+        uplink=parcel.uplink,
     )
     add_tables(message, [record for record in parcel.records if isinstance(record, Batch)])
     for record in parcel.records:

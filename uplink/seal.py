@@ -161,7 +161,7 @@ class Sealer:
     ) -> None:
         self._gateway = gateway
         self._recipients = recipients
-        self._chain, self._identity = _read_identity(identity)
+        self._chain, self._identity = read_identity(identity)
         self._alg = CIPHERS[cipher]
         self._signing = signing
         self._renew()
@@ -199,14 +199,14 @@ class Sealer:
             }
             for recipient in self._recipients
         ]
-        return _sign1(json.dumps(facts).encode(), topic, self._identity, self._chain)
+        return sign1(json.dumps(facts).encode(), topic, self._identity, self._chain)
 
     def seal(self, topic: str, plain: bytes, number: tuple[int, int] | None = None) -> bytes:
         """Return the message encrypted for the recipients, bound to its topic and to its `number`, (epoch, seq)."""
         self._counter += 1
         nonce = self._salt + self._counter.to_bytes(NONCE_BYTES - SALT_BYTES, "big")
         envelope = _encrypt0(self._alg, self._key, self._kid, nonce, plain, topic, number)
-        return envelope if self._signing is None else _sign1(envelope, topic, self._signing, ())
+        return envelope if self._signing is None else sign1(envelope, topic, self._signing, ())
 
     def open_ack(self, topic: str, payload: bytes) -> bytes:
         """Return an acknowledgement that a recipient of the present key made. Raises BadSeal."""
@@ -268,7 +268,7 @@ class Opener:
         Raises:
             BadSeal: not signed by a certificate of our authority for the gateway of this topic, or not for us.
         """
-        text, leaf = _verify_sign1(payload, topic, self._ca)
+        text, leaf = verify_sign1(payload, topic, self._ca)
         try:
             facts = json.loads(text)
             gateway, kid, salt = facts["gateway"], bytes.fromhex(facts["kid"]), bytes.fromhex(facts["salt"])
@@ -344,7 +344,8 @@ def common_name(certificate: x509.Certificate) -> str:
     return str(names[0].value) if names else ""
 
 
-def _read_identity(path: Path) -> tuple[tuple[bytes, ...], Any]:
+def read_identity(path: Path) -> tuple[tuple[bytes, ...], Any]:
+    """Return the certificate chain (DER) and the private key in a PEM file. Raises WrongInput."""
     try:
         pem = path.read_bytes()
         chain = tuple(
@@ -358,7 +359,8 @@ def _read_identity(path: Path) -> tuple[tuple[bytes, ...], Any]:
         ) from error
 
 
-def _sign1(payload: bytes, topic: str, key: Any, chain: Sequence[bytes]) -> bytes:
+def sign1(payload: bytes, topic: str, key: Any, chain: Sequence[bytes]) -> bytes:
+    """Return a COSE_Sign1 around a payload, bound to a topic, with the signer's certificates."""
     alg = _ES256 if isinstance(key, ec.EllipticCurvePrivateKey) else _PS256
     alg = _EDDSA if isinstance(key, Ed25519PrivateKey) else alg
     header: dict[int, Any] = {_ALG: alg}
@@ -412,15 +414,19 @@ def _verify_with(key: Any, message: bytes, topic: str) -> None:
         raise BadSeal(say("the signature does not fit: the message was changed on its way")) from error
 
 
-def _verify_sign1(
-    message: bytes, topic: str, authorities: Sequence[x509.Certificate]
+def verify_sign1(
+    message: bytes, topic: str, authorities: Sequence[x509.Certificate], when: datetime | None = None
 ) -> tuple[bytes, x509.Certificate]:
-    """Return payload and signer of a message whose certificate chain leads to one of the authorities."""
+    """Return payload and signer of a message whose certificate chain led to one of the authorities; by default today.
+
+    Raises:
+        BadSeal: it did not, or the message was changed.
+    """
     _, header, payload, _ = _parse_sign1(message)
     chain: Any = header.get(_X5CHAIN)
     try:
         certificates = [x509.load_der_x509_certificate(der) for der in (chain if isinstance(chain, list) else [chain])]
-        now = datetime.now(UTC)
+        now = when or datetime.now(UTC)
         for certificate, issuer in zip(certificates, [*certificates[1:], None], strict=True):
             if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
                 raise BadSeal(say("the certificate of {name} is not valid today", name=common_name(certificate)))

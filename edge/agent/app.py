@@ -27,11 +27,12 @@ from edge.core.clock import Clock, SystemClock
 from edge.core.data_class import DataClass
 from edge.core.errors import LogError
 from edge.core.language import say
-from edge.core.ledger import Tally
+from edge.core.ledger import Line, Tally
 from uplink.api import Uplink, UplinkContext
 from uplink.catalogue import Equipment
 from uplink.kinds import kind_of
 from uplink.section import UplinkSection
+from uplink.statement import Signer, statement
 
 LOG_NAME = "log.sqlite3"
 DRAIN_DEADLINE_S = 8.0
@@ -75,6 +76,7 @@ class Agent:
         self._events_total = 0
         self._log: Log | None = None
         self._uplinks: dict[str, Uplink] = {}
+        self._signer = self._find_signer()
 
     def stop(self) -> None:
         """Ask `run` to drain and return. Safe to call from a signal handler of the loop."""
@@ -110,7 +112,7 @@ class Agent:
                     watching = [
                         intake.create_task(watch(self._clock, self._put), name="clock"),
                         intake.create_task(give_back_now_and_then(self._clock), name="memory"),
-                        intake.create_task(keep(self._clock, self._tellers), name="ledger"),
+                        intake.create_task(keep(self._log, self._clock, self._tellers, self._statement), name="ledger"),
                     ]
                     await self._note("gateway_started", f"Yulink {version('yulink')} started")
                     for device in self.settings.devices.values():
@@ -123,8 +125,17 @@ class Agent:
                 await self._note("gateway_stopped", "stopped on request")
                 await self._drain(delivering)
 
+    def _find_signer(self) -> Signer | None:
+        """Return what signs the ledger: the certificate of the first uplink that has one."""
+        identities = (getattr(section, "identity", None) for section in self.settings.uplinks)
+        identity = next((each for each in identities if each), None)
+        return Signer(self.settings.site, Path(identity)) if identity else None
+
     def _tellers(self) -> list[Callable[[], Awaitable[None]]]:
         return [running.tell for running in self._running.values()]
+
+    def _statement(self, line: Line, now: int) -> Event:
+        return statement(line, self.settings.site, now, self._signer)
 
     def _start_uplinks(self, flow: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         assert self._log is not None

@@ -208,6 +208,25 @@ def parser() -> argparse.ArgumentParser:
     )
     _data_dir(status)
     status.add_argument("--json", action="store_true", help=say("print one JSON object"))
+
+    ledger = _command(
+        commands,
+        "ledger",
+        _ledger,
+        say("show what became of the readings, by device and hour"),
+        "yulink ledger --hours 8 --data-dir /var/lib/yulink",
+    )
+    ledger.add_argument(
+        "config",
+        type=Path,
+        nargs="?",
+        metavar="CONFIG",
+        help=say("the configuration; needed for an encrypted log only"),
+    )
+    _data_dir(ledger)
+    ledger.add_argument("--device", metavar="DEVICE", help=say("only this device"))
+    ledger.add_argument("--hours", type=int, default=24, metavar="N", help=say("the last N hours; default: 24"))
+    ledger.add_argument("--json", action="store_true", help=say("print one JSON object a line"))
     return top
 
 
@@ -346,6 +365,12 @@ def _status(arguments: argparse.Namespace) -> int:
     from edge.agent.status_command import run
 
     return run(arguments.data_dir, json_output=arguments.json)
+
+
+def _ledger(arguments: argparse.Namespace) -> int:
+    from edge.agent.ledger_command import run
+
+    return run(arguments.config, arguments.data_dir, arguments.device, arguments.hours, json_output=arguments.json)
 
 
 def _keys_new(arguments: argparse.Namespace) -> int:

@@ -8,6 +8,8 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from cryptography import x509
+
 from edge.core.clock import SystemClock
 from edge.core.errors import WrongInput, YulinkError
 from edge.core.language import say
@@ -106,7 +108,9 @@ def _store(arguments: argparse.Namespace) -> Store:
         with _extra("--parquet"):
             from uplink.receiver.parquet import ParquetStore
         return ParquetStore(arguments.parquet)
-    return SqliteStore(arguments.store, jsonl=arguments.jsonl)
+    # With --key, --ca is the authority of the gateways too.
+    authorities = x509.load_pem_x509_certificates(arguments.ca.read_bytes()) if arguments.key else []
+    return SqliteStore(arguments.store, jsonl=arguments.jsonl, authorities=authorities)
 
 
 @contextmanager

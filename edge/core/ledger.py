@@ -107,6 +107,23 @@ class Line:
         way = self.uplinks[uplink]
         return self.stored - way.withheld - way.committed - sum(way.dropped.values())
 
+    @property
+    def machine_off_ms(self) -> int:
+        """How long the gateway was at work for the device, and the device did not answer."""
+        return self.watched_ms - self.connected_ms
+
+    def box_off_ms(self, now: int) -> int:
+        """Return how much of the hour, as far as it has passed, the gateway was not at work for the device."""
+        passed = min(max(now - self.hour * HOUR_NS, 0), HOUR_NS) // 10**6
+        return max(passed - self.watched_ms, 0)
+
+    @property
+    def undelivered(self) -> int:
+        """Readings that the network held up: late, still waiting, or dropped on the worst of all ways."""
+        return max(
+            (way.late + self.waiting(name) + sum(way.dropped.values()) for name, way in self.uplinks.items()), default=0
+        )
+
     def broken(self) -> list[str]:
         """Return the sums that do not close, as they are written in the contract; none in a right ledger."""
         sums = {

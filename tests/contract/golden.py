@@ -14,17 +14,20 @@ import numpy as np
 
 from edge.core.batch import Batch, Event, Lane, Severity, Waveform
 from edge.core.catalogue import Catalogue, ValueKind
-from edge.core.delivery import Gap, Parcel
+from edge.core.delivery import Gap, Parcel, Priority
+from edge.core.ledger import Line, Way
 from simulators.pki import make_pki
 from uplink.catalogue import Equipment, encode_catalogue
 from uplink.encode import encode
 from uplink.keys import CLASSICAL, HYBRID, make_key, write_key
 from uplink.seal import Sealer
+from uplink.statement import Signer, statement
 
 FOLDER = Path(__file__).parents[2] / "contract" / "v1" / "golden"
 GATEWAY, DEVICE = "chongqing/plant-1", "plc-1"
 EPOCH = 4_503_599_627_370_497
 START = 1_767_225_600_000_000_000
+TOLD = 1_800_000_000 * 10**9  # while the certificate is valid
 KINDS = {
     "level": (ValueKind.FLOAT64, "%"),
     "flow": (ValueKind.FLOAT64, "m3/h"),
@@ -45,8 +48,8 @@ def catalogue() -> Catalogue:
     return known
 
 
-def parcels() -> dict[str, Parcel]:
-    """A steady poll, changes at odd times, and what is no reading; number 2 is missing."""
+def parcels(signer: Signer | None = None) -> dict[str, Parcel]:
+    """A steady poll, changes at odd times, what is no reading, and a line of the ledger; number 2 is missing."""
     known = catalogue()
     ids = {tag.name: tag.id for tag in known.since(0)}
     second = 10**9
@@ -71,7 +74,11 @@ def parcels() -> dict[str, Parcel]:
         Waveform(ids["waveform"], START, 6400.0, 8.0, np.arange(-8, 8, dtype=np.int16)),
         Event(START, DEVICE, "device_lost", Severity.MEDIUM, "plc-1 is lost: no answer", {"hint": "check the cable"}),
     )
+    line = Line(490_896, DEVICE, 3, 36_000, 35_990, 10, 5_990, 30_000, 3_600_000, 3_599_000,
+                {"brain": Way(30_000, 29_990, 40, 0, {"log full": 10})})  # fmt: skip
+    told = statement(line, GATEWAY, TOLD, signer)
     return {
+        "event-4": Parcel(EPOCH, 4, (told,), priority=Priority.EVENT, uplink="brain"),
         "telemetry-1": Parcel(EPOCH, 1, poll),
         "telemetry-3": Parcel(EPOCH, 3, odd, (Gap(10, START, START + 9, "log full"),), historical=True),
     }
@@ -88,6 +95,7 @@ def make(folder: Path) -> None:
         write_key(classical, folder / "brain.key", folder / "brain.pub")
         write_key(hybrid, folder / "brain-hybrid.key", folder / "brain-hybrid.pub")
         identity = pki.issue("gateway", common_name=GATEWAY, days=36_500)
+        signer = Signer(GATEWAY, identity)
         sealer = Sealer(GATEWAY, [classical.public, hybrid.public], identity)
     known = catalogue()
     index = []
@@ -103,8 +111,9 @@ def make(folder: Path) -> None:
     equipment = Equipment("modbus", "workshop-2/line-1/cell-3", {"level": "process/internal"})
     told = encode_catalogue(GATEWAY, DEVICE, known.since(0), equipment, known.last_id)
     keep("catalogue", f"v1/{GATEWAY}/catalog/{DEVICE}", told)
-    for name, parcel in parcels().items():
-        keep(name, f"v1/{GATEWAY}/data/telemetry", encode(parcel, GATEWAY, known.last_id))
+    for name, parcel in parcels(signer).items():
+        topic = "event" if parcel.priority is Priority.EVENT else "data/telemetry"
+        keep(name, f"v1/{GATEWAY}/{topic}", encode(parcel, GATEWAY, known.last_id))
     keep("telemetry-1-again", f"v1/{GATEWAY}/data/telemetry", encode(parcels()["telemetry-1"], GATEWAY, known.last_id))
     (folder / "index.json").write_text(json.dumps(index, indent=2) + "\n")
 

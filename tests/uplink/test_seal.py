@@ -176,7 +176,7 @@ def test_a_signing_gateways_unsigned_message_is_refused(authority: Pki, identity
     assert opener.open(TOPIC, signed).plain == b"x"
     with pytest.raises(BadSeal, match="not signed"):
         opener.open(TOPIC, cbor2.loads(signed).value[2])
-    forged = seal._sign1(cbor2.loads(signed).value[2], TOPIC, Ed25519PrivateKey.generate(), ())
+    forged = seal.sign1(cbor2.loads(signed).value[2], TOPIC, Ed25519PrivateKey.generate(), ())
     with pytest.raises(BadSeal, match="signature does not fit"):
         opener.open(TOPIC, forged)
 

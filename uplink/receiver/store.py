@@ -12,25 +12,29 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
+from cryptography import x509
 
 from edge.core import lock
 from edge.core.errors import Disconnected, YulinkError
 from edge.core.language import say
 from uplink import batch_pb2 as pb
 from uplink.encode import BadMessage
+from uplink.receiver import books
 from uplink.receiver.columns import Column, Readings, Tags, read
 from uplink.receiver.message import Arrived, Progress, Refused, husk, kind_of, verify, verify_catalogue
 from uplink.receiver.reception import Outcome, StoreCounters
+from uplink.statement import KIND
 
 QUARANTINE_MAX = 1000
 ANNOUNCEMENTS_MAX = 20
-VERSION = 3
+VERSION = 4
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 # The samples of a message are neighbours: `first` to `last` are their row ids, which costs no index.
-_TABLES = """
+_TABLES = (
+    """
 CREATE TABLE IF NOT EXISTS tag (key INTEGER PRIMARY KEY, gateway TEXT NOT NULL, id INTEGER NOT NULL,
     device TEXT NOT NULL, name TEXT NOT NULL, kind INTEGER NOT NULL, unit TEXT NOT NULL, ucum TEXT NOT NULL,
     path TEXT NOT NULL, classification TEXT NOT NULL, protocol TEXT NOT NULL, UNIQUE (gateway, id));
@@ -57,6 +61,8 @@ CREATE TABLE IF NOT EXISTS announcement (topic TEXT NOT NULL, payload BLOB NOT N
 CREATE TABLE IF NOT EXISTS quarantine (received INTEGER NOT NULL, topic TEXT NOT NULL, reason TEXT NOT NULL,
     payload BLOB NOT NULL);
 """
+    + books.TABLES
+)
 
 
 class SqliteStore:
@@ -64,13 +70,15 @@ class SqliteStore:
 
     version = VERSION
 
-    def __init__(self, path: Path, *, jsonl: bool = False) -> None:
+    def __init__(self, path: Path, *, jsonl: bool = False, authorities: Sequence[x509.Certificate] = ()) -> None:
         self._path = path
         self._jsonl = jsonl
         self._opened = False
         self._samples: list[tuple[int, Readings]] = []
         self._progress: dict[tuple[str, int], Progress] = {}
         self._tags: dict[str, Tags] = {}
+        self._device_of: dict[int, str] = {}
+        self._books = books.Books(authorities)
         self._closing = ExitStack()
         self._thread = ThreadPoolExecutor(1, "receiver store")
         self.counters = StoreCounters()
@@ -138,13 +146,15 @@ class SqliteStore:
                 say("the store {path} cannot be used: {error}", path=self._path, error=error),
                 say("check the folder, its rights and the space on the disk"),
             ) from error
-        for gateway, tag, key, kind in self._db.execute("SELECT gateway, id, key, kind FROM tag"):
+        for gateway, tag, key, kind, device in self._db.execute("SELECT gateway, id, key, kind, device FROM tag"):
+            self._device_of[key] = device
             self._tags.setdefault(gateway, Tags()).learn(tag, key, kind)
 
     def _commit(self, arrived: Sequence[Arrived], now: int, refused: Sequence[Refused]) -> Outcome:
         touched: dict[tuple[str, int], Progress] = {}
         new: list[tuple[str, int, int]] = []
         self._samples.clear()
+        self._books.begin()
         absent: list[tuple[str, int, int, int]] = []
         outcome = Outcome()
         self._db.execute("BEGIN IMMEDIATE")
@@ -186,6 +196,7 @@ class SqliteStore:
             for key, readings in self._samples:
                 for column in (readings.floats, readings.integers, readings.texts):
                     self._db.executemany("INSERT INTO sample VALUES (?, ?, ?, ?, ?)", _tuples(key, column))
+            self._books.settle(self._db)
             for one in refused:
                 self._quarantine(one, now)
             self._db.execute("COMMIT")
@@ -229,6 +240,7 @@ class SqliteStore:
                     *(tag.path, tag.classification, catalogue.protocol),
                 ),
             )
+            self._device_of[key] = catalogue.device
             self._tags.setdefault(catalogue.gateway, Tags()).learn(tag.id, key, tag.kind)
 
     def _known(self, gateway: str, epoch: int) -> Progress:
@@ -295,6 +307,9 @@ class SqliteStore:
         """Insert what a message holds; its samples wait for the end of the transaction."""
         gateway = message.gateway
         self._samples.append((key, readings))
+        self._books.take(key, message, readings, self._device_of)
+        for wave in message.waveforms:
+            self._books.take_waveform(message, self._device_of[self._tags[gateway].key(wave.tag) or 0])
         self._db.executemany(
             "INSERT INTO waveform VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [
@@ -377,6 +392,10 @@ class SqliteStore:
         for ts, source, kind, severity, text, facts in self._db.execute(
             "SELECT ts, source, kind, severity, text, facts FROM event WHERE message = ?", (key,)
         ):
+            if kind == KIND and "line" in (known := json.loads(facts)):
+                told = {"signature": known.get("signature", "")}
+                yield {"ledger": json.loads(known["line"]) | told | common}
+                continue
             event = {"gateway": gateway, "ts": iso(ts), "source": source, "kind": kind, "severity": severity}
             yield {"event": event | {"text": text, "facts": json.loads(facts)} | common}
         for rows, ts_min, ts_max, reason, data_class, tags in self._db.execute(

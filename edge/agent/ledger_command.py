@@ -1,0 +1,91 @@
+"""`yulink ledger`: what became of the readings, by device and hour, and which of machine, network and box was off."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from unicodedata import east_asian_width
+
+from buffer.ledger_view import read_ledger
+from edge.agent.app import LOG_NAME
+from edge.agent.loader import load
+from edge.core.clock import Clock, SystemClock
+from edge.core.language import say
+from edge.core.ledger import HOUR_NS, Line
+
+PLAIN = ("due", "read", "bad", "filtered", "stored")
+
+
+def run(config: Path | None, data_dir: Path, device: str | None, hours: int, *, json_output: bool) -> int:
+    """Print the ledger of the last `hours` hours and return the exit code."""
+    clock = SystemClock()
+    secret = None
+    if config is not None:
+        settings = load(config)
+        secret = settings.secret(settings.log.encrypt) if settings.log.encrypt else None
+    now_hour = clock.now() // HOUR_NS
+    found = asyncio.run(read_ledger(data_dir / LOG_NAME, now_hour - hours + 1, now_hour, secret))
+    lines = [line for line in found if device in (None, line.device)]
+    if json_output:
+        for line in lines:
+            print(json.dumps(as_json(line, clock), ensure_ascii=False))
+    else:
+        print(render(lines, clock))
+    return 0
+
+
+def as_json(line: Line, clock: Clock) -> dict[str, Any]:
+    """Return a line with what it says of what was off."""
+    off = {"machine_ms": line.machine_off_ms, "box_ms": line.box_off_ms(clock.now())}
+    waiting = {name: line.waiting(name) for name in line.uplinks}
+    return line.as_json() | {"waiting": waiting, "off": off | {"network_rows": line.undelivered}}
+
+
+def render(lines: Sequence[Line], clock: Clock) -> str:
+    """Return a table: a row a device and hour, and for each uplink what became of the readings on their way."""
+    if not lines:
+        return say("the ledger has no lines for these hours")
+    uplinks = sorted({name for line in lines for name in line.uplinks})
+    prefix = {name: f"{name} " if len(uplinks) > 1 else "" for name in uplinks}
+    plain = [say("due"), say("read"), say("bad"), say("filtered"), say("stored")]
+    way = [say("sent"), say("committed"), say("late"), say("dropped"), say("waiting")]
+    head = [say("hour"), say("device"), *plain, *(prefix[name] + word for name in uplinks for word in way), say("off")]
+    rows = [head]
+    for line in lines:
+        began = datetime.fromtimestamp(line.hour * HOUR_NS // 10**9, UTC).astimezone()
+        row = [began.strftime("%Y-%m-%d %H:%M"), line.device, *(f"{getattr(line, name):,}" for name in PLAIN)]
+        for name in uplinks:
+            if (one := line.uplinks.get(name)) is None:
+                row += ["–"] * len(way)
+                continue
+            counts = (one.sent, one.committed, one.late, sum(one.dropped.values()), line.waiting(name))
+            row += [f"{count:,}" for count in counts]
+        rows.append([*row, _off(line, clock)])
+    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(_line(row, widths) for row in rows)
+
+
+def _off(line: Line, clock: Clock) -> str:
+    parts = []
+    if line.machine_off_ms >= 1000:
+        parts.append(say("machine {seconds:,.0f} s", seconds=line.machine_off_ms / 1e3))
+    if (box := line.box_off_ms(clock.now())) >= 1000:
+        parts.append(say("box {seconds:,.0f} s", seconds=box / 1e3))
+    if line.undelivered:
+        parts.append(say("network: {rows:,} rows late or waiting", rows=line.undelivered))
+    return ", ".join(parts) or "–"
+
+
+def _width(text: str) -> int:
+    return sum(2 if east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    left = (0, 1, len(row) - 1)
+    cells = []
+    for place, (cell, width) in enumerate(zip(row, widths, strict=True)):
+        space = " " * (width - _width(cell))
+        cells.append(cell + space if place in left else space + cell)
+    return "  ".join(cells).rstrip()
