@@ -12,6 +12,7 @@ from buffer.ledger_view import read_ledger
 from edge.agent.app import LOG_NAME
 from edge.agent.loader import load
 from edge.core.clock import Clock, SystemClock
+from edge.core.errors import WrongInput
 from edge.core.language import say
 from edge.core.ledger import HOUR_NS, Line
 
@@ -20,6 +21,8 @@ PLAIN = ("due", "read", "bad", "filtered", "stored")
 
 def run(config: Path | None, data_dir: Path, device: str | None, hours: int, *, json_output: bool) -> int:
     """Print the ledger of the last `hours` hours and return the exit code."""
+    if hours < 1:
+        raise WrongInput(say("--hours {hours} is no number of hours", hours=hours), say("write 1 or more"))
     clock = SystemClock()
     secret = None
     if config is not None:

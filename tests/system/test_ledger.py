@@ -20,8 +20,9 @@ from buffer.log import open_log
 from edge.agent import ledger_command
 from edge.agent.app import Agent
 from edge.agent.loader import load
+from edge.core.catalogue import ValueKind
 from edge.core.clock import SystemClock, VirtualClock
-from edge.core.errors import YulinkError
+from edge.core.errors import LogError, WrongInput, YulinkError
 from edge.core.ledger import HOUR_NS, Line, Tally
 from simulators.broker import start_broker
 from simulators.faults import SteppedClock, fault_line
@@ -295,5 +296,21 @@ def test_the_command_shows_each_kind_of_off_in_both_languages_and_for_programs(
     assert told_line["off"] == {"machine_ms": 2_000_000, "box_ms": 600_000, "network_rows": 0}
     assert ledger_command.run(None, tmp_path, "other", 24, json_output=True) == 0
     assert capsys.readouterr().out == ""
+    with pytest.raises(WrongInput, match="--hours 0"):
+        ledger_command.run(None, tmp_path, None, 0, json_output=False)
     with pytest.raises(YulinkError, match=r"none/log\.sqlite3"):
         ledger_command.run(None, tmp_path / "none", None, 24, json_output=False)
+
+
+async def test_an_encrypted_log_shows_its_ledger_to_who_has_the_secret_while_it_is_open(tmp_path: Path) -> None:
+    path, secret, clock = tmp_path / "log.sqlite3", "correct horse battery staple", VirtualClock()
+    async with open_log(path, clock, commit_interval_s=0.001, secret=secret) as log:
+        log.catalogue.intern("plc-1", "speed", ValueKind.FLOAT64)
+        for device in ("plc-1", "press-9"):
+            await log.put(None, Tally(device, due=5, watched_ms=1000))
+        await log.flush()
+        lines = await read_ledger(path, 0, 2**40, secret)
+        assert [(line.device, line.due) for line in lines] == [("plc-1", 5), ("press-9", 5)]
+    for wrong in (None, "correct horse battery stable"):
+        with pytest.raises(LogError, match="encrypt"):
+            await read_ledger(path, 0, 2**40, wrong)
