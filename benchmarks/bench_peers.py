@@ -16,10 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import psutil
 
@@ -55,6 +55,9 @@ class Count:
 
     def __init__(self) -> None:
         self.values = 0
+
+
+Counting: TypeAlias = Callable[[Count], Coroutine[Any, Any, None]]
 
 
 async def open_and_acknowledge(session: MqttSession, opener: Opener, count: Count) -> None:
@@ -201,7 +204,7 @@ async def ours(name: str, devices: int, every_ms: int) -> float:
             return await _run(name, process, answered, lambda count: open_and_acknowledge(session, opener, count))
 
 
-async def _run(name: str, process: "subprocess.Popen[bytes]", answered: Callable[[], int], counting: Callable) -> float:  # type: ignore[type-arg]
+async def _run(name: str, process: "subprocess.Popen[bytes]", answered: Callable[[], int], counting: Counting) -> float:
     count = Count()
     task = asyncio.create_task(counting(count))
     try:
@@ -220,7 +223,7 @@ async def main() -> None:
     options.add_argument("--load", type=int, nargs=2, metavar=("DEVICES", "MS"), help="devices, and time between reads")
     given = options.parse_args()
     print(f"{'':34s} {'read/s':>9s} {'got/s':>9s} {'µs/value':>8s} {'core':>8s} {'MB':>6s}")
-    floor()
+    await floor()
     costs: dict[tuple[str, int, int], float] = {}
     for which, loads in LOADS.items():
         if given.only not in (None, which):
@@ -236,30 +239,20 @@ async def main() -> None:
             print(f"{which} / yulink, {load[0]} devices every {load[1]} ms: {cost / mine:.1f} x")
 
 
-def floor() -> None:
+async def floor() -> None:
     """Print what the same reads cost without any gateway: requests and answers on bare sockets, one after the other."""
     devices, turns = 50, 40
-    with contextlib.ExitStack() as closing:
-        process = closing.enter_context(
-            subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.peers.farm", str(devices)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-        )
-        closing.callback(process.kill)
-        assert process.stdout is not None
-        ports = json.loads(process.stdout.readline())
-        lines = [closing.enter_context(socket.create_connection(("127.0.0.1", port))) for port in ports]
-        request = struct.pack(">HHHBBHH", 1, 0, 6, 1, 3, 0, gateways.REGISTERS)
-        before = time.process_time()
-        for _ in range(turns):
-            for line in lines:
-                line.sendall(request)
-            for line in lines:
-                line.recv(1024)
-        spent = time.process_time() - before
+    request = struct.pack(">HHHBBHH", 1, 0, 6, 1, 3, 0, gateways.REGISTERS)
+    async with farm(devices) as (ports, _):
+        with contextlib.ExitStack() as closing:
+            lines = [closing.enter_context(socket.create_connection(("127.0.0.1", port))) for port in ports]
+            before = time.process_time()
+            for _ in range(turns):
+                for line in lines:
+                    line.sendall(request)
+                for line in lines:
+                    line.recv(1024)
+            spent = time.process_time() - before
     values = devices * turns * gateways.REGISTERS
     print(f"{'floor: send and recv alone':34s} {'':9s} {'':9s} {spent / values * 1e6:8.2f}")
 

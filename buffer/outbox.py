@@ -7,13 +7,13 @@ ranges of data that `cut` has passed over because they had grown old: the backlo
 import asyncio
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import astuple, dataclass, replace
-from enum import IntEnum
+from dataclasses import astuple, replace
 from typing import Any, Protocol
 
 import aiosqlite
 
 from buffer import quarantine
+from buffer.cuts import COLUMNS, WHOLE, Cut, Forgotten, State, Taken, Uncut, holes, length_of, part_of
 from buffer.database import Database
 from buffer.gaps import read_gap
 from buffer.log_time import LogTime
@@ -23,7 +23,7 @@ from buffer.schema import EVENT_KIND, number
 from buffer.selection import Selection, load_selection
 from buffer.vault import Vault
 from buffer.writer import Step, Then, Writer
-from edge.core.batch import Batch, Event, Record
+from edge.core.batch import Event, Record
 from edge.core.catalogue import Catalogue, Tag
 from edge.core.data_class import DataClass
 from edge.core.delivery import Backlog, Gap, Identity, Parcel, Priority
@@ -36,19 +36,6 @@ PARCEL_BYTES_MAX = 1 << 20
 REPLAY_MAX = 200
 GONE = "no longer in the log"
 END = 2**62
-WHOLE = 0  # the priority of parcels of format 1, which hold events and data together
-
-
-_COLUMNS = "epoch, seq, first, last, rows, bytes, priority, part, parts, instead_of, notice, held"
-
-
-class State(IntEnum):
-    """Where a parcel stands on its way to the brain."""
-
-    NEW = 0
-    SENT = 1
-    COMMITTED = 2
-    REPLACED = 3
 
 
 class Source(Protocol):
@@ -61,96 +48,6 @@ class Source(Protocol):
         self, first: int, last: int, *, events: bool = True, data: bool = True
     ) -> list[tuple[int, Record | None]]:
         """Return what lies at these positions."""
-
-
-@dataclass(slots=True)
-class _Cut:
-    epoch: int
-    seq: int
-    first: int
-    last: int
-    rows: int
-    stored_bytes: int
-    priority: int
-    part: int = 0
-    parts: int = 1
-    instead_of: tuple[Identity, ...] = ()
-    notice: str = ""
-    held: int = 0
-    sent: bool = False
-    corrupt: set[int] | None = None
-    replayed: bool = False
-
-    @classmethod
-    def read(cls, row: Sequence[Any], *, replayed: bool = False) -> "_Cut":
-        """Return a parcel from the columns `_COLUMNS`."""
-        cut = cls(*row[:7])
-        cut.part, cut.parts, instead_of, cut.notice, cut.held = row[7:12]
-        cut.instead_of = tuple((epoch, seq) for epoch, seq in json.loads(instead_of or "[]"))
-        cut.replayed = replayed
-        return cut
-
-    def columns(self) -> tuple[Any, ...]:
-        """Return the values of `_COLUMNS`."""
-        return (
-            *(self.epoch, self.seq, self.first, self.last, self.rows, self.stored_bytes, self.priority),
-            *(self.part, self.parts, json.dumps(self.instead_of) if self.instead_of else "", self.notice, self.held),
-        )
-
-    @property
-    def identity(self) -> tuple[int, int]:
-        return self.epoch, self.seq
-
-    @property
-    def lane(self) -> Priority:
-        return Priority.BACKLOG if self.replayed else Priority(self.priority or Priority.BACKLOG)
-
-    def holds(self, position: int, *, event: bool) -> bool:
-        """Tell whether what lies at a position is in this parcel."""
-        return self.covers(event=event) and self.first <= position <= self.last
-
-    def covers(self, *, event: bool) -> bool:
-        """Tell whether the parcel covers events, or data, between its positions."""
-        return self.priority in ((WHOLE, Priority.EVENT) if event else (WHOLE, Priority.LIVE, Priority.BACKLOG))
-
-
-@dataclass(slots=True)
-class _Uncut:
-    """What is in no parcel yet, counted."""
-
-    rows: int = 0
-    stored_bytes: int = 0
-
-    def add(self, rows: int, stored_bytes: int) -> None:
-        self.rows = max(self.rows + rows, 0)
-        self.stored_bytes = max(self.stored_bytes + stored_bytes, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Forgotten:
-    """What a limit took from one position, for those who count what waits. `record`: the rows; None where corrupt."""
-
-    position: int
-    rows: int
-    stored_bytes: int
-    event: bool
-    record: Record | None
-
-
-@dataclass(slots=True)
-class _Taken:
-    """What a cut takes up to `last`: whether it makes a parcel, and whether nothing is left in the range.
-
-    `rows_passed` are for others, but had been counted as waiting.
-    """
-
-    last: int
-    parcel: bool = False
-    rows: int = 0
-    rows_passed: int = 0
-    stored_bytes: int = 0
-    exhausted: bool = True
-    hour: int = 0
 
 
 class ParcelOutbox:
@@ -172,9 +69,9 @@ class ParcelOutbox:
         self._ranges: list[tuple[int, int]] = []
         self._event_gaps = False
         self._seq = 0
-        self._waiting: dict[tuple[int, int], _Cut] = {}
-        self._new: dict[Priority, list[_Cut]] = {priority: [] for priority in Priority}
-        self._uncut = {priority: _Uncut() for priority in Priority}
+        self._waiting: dict[tuple[int, int], Cut] = {}
+        self._new: dict[Priority, list[Cut]] = {priority: [] for priority in Priority}
+        self._uncut = {priority: Uncut() for priority in Priority}
         self._cutting: asyncio.Task[None] | None = None
         self._quarantined = 0
         self._said_gone: dict[tuple[int, int, int], Identity] = {}
@@ -201,10 +98,10 @@ class ParcelOutbox:
         outbox._ranges = [(int(row[0]), int(row[1])) for row in ranges]
         await outbox.recount(db)
         async with db.execute(
-            f"SELECT {_COLUMNS} FROM parcel WHERE consumer = ? AND state < 2 ORDER BY first, part", (name,)
+            f"SELECT {COLUMNS} FROM parcel WHERE consumer = ? AND state < 2 ORDER BY first, part", (name,)
         ) as cursor:
             async for row in cursor:
-                parcel = _Cut.read(tuple(row))
+                parcel = Cut.read(tuple(row))
                 outbox._waiting[parcel.identity] = parcel
                 outbox._new[parcel.lane].append(parcel)
         return outbox
@@ -212,7 +109,7 @@ class ParcelOutbox:
     async def recount(self, db: aiosqlite.Connection) -> None:
         """Count what is in no parcel from the tables."""
         self._loaded_through = self._writer.position
-        self._uncut = {priority: _Uncut() for priority in Priority}
+        self._uncut = {priority: Uncut() for priority in Priority}
         gaps = "SELECT count(*) FROM gap WHERE class = ? AND last > ?"
         self._event_gaps = bool(await number(db, gaps, (DataClass.EVENT, self._event_cut)))
         counted = (
@@ -232,7 +129,7 @@ class ParcelOutbox:
         await db.execute("DELETE FROM backlog WHERE consumer = ?", (self.name,))
         await db.executemany("INSERT INTO backlog VALUES (?, ?, ?)", [(self.name, *each) for each in self._ranges])
         await db.executemany(
-            f"INSERT OR IGNORE INTO parcel (consumer, state, historical, {_COLUMNS})"
+            f"INSERT OR IGNORE INTO parcel (consumer, state, historical, {COLUMNS})"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (
@@ -323,7 +220,7 @@ class ParcelOutbox:
         self._uncut[Priority.LIVE].add(-rows, -stored_bytes)
         self._uncut[Priority.BACKLOG].add(rows, stored_bytes)
 
-    def _was_cut(self, priority: Priority, first: int, limit: int, taken: _Taken) -> None:
+    def _was_cut(self, priority: Priority, first: int, limit: int, taken: Taken) -> None:
         match priority:
             case Priority.EVENT:
                 self._event_cut = taken.last
@@ -335,7 +232,7 @@ class ParcelOutbox:
         self._uncut[priority].add(-taken.rows - taken.rows_passed, -taken.stored_bytes)
         if taken.parcel:
             self._seq += 1
-            cut = _Cut(self.epoch, self._seq, first, taken.last, taken.rows, taken.stored_bytes, priority)
+            cut = Cut(self.epoch, self._seq, first, taken.last, taken.rows, taken.stored_bytes, priority)
             self._waiting[cut.identity] = cut
             self._new[priority].append(cut)
 
@@ -360,11 +257,9 @@ class ParcelOutbox:
         ((rows, stored_bytes),) = counted
         return int(rows), int(stored_bytes)
 
-    async def _scan(
-        self, db: aiosqlite.Connection, priority: Priority, first: int, limit: int, rows_max: int
-    ) -> _Taken:
+    async def _scan(self, db: aiosqlite.Connection, priority: Priority, first: int, limit: int, rows_max: int) -> Taken:
         """Return what fits from `first` on."""
-        taken = _Taken(first - 1)
+        taken = Taken(first - 1)
         sign = "=" if priority is Priority.EVENT else "<>"
         data, seen = priority is not Priority.EVENT, 0
         async with db.execute(
@@ -387,9 +282,9 @@ class ParcelOutbox:
             taken.last = limit
         return taken
 
-    async def _pick(self, priority: Priority, first: int, limit: int, rows_max: int) -> _Taken:
+    async def _pick(self, priority: Priority, first: int, limit: int, rows_max: int) -> Taken:
         """Return what fits from `first` on of what this consumer wants; the records have to be looked at for it."""
-        taken = _Taken(first - 1)
+        taken = Taken(first - 1)
         event = priority is Priority.EVENT
         until = limit if event else await self._hour_end(first, limit)
         while taken.last < until and taken.rows < rows_max and taken.stored_bytes < PARCEL_BYTES_MAX:
@@ -425,8 +320,8 @@ class ParcelOutbox:
         first: int,
         limit: int,
         rows_max: int,
-        picked: _Taken | None,
-    ) -> _Taken:
+        picked: Taken | None,
+    ) -> Taken:
         """Make a parcel of what fits from `first` on, or was `picked`, and move this priority's place behind it."""
         taken = picked or await self._scan(db, priority, first, limit, rows_max)
         sign = "=" if priority is Priority.EVENT else "<>"
@@ -453,7 +348,7 @@ class ParcelOutbox:
                     await db.execute("INSERT INTO backlog VALUES (?, ?, ?)", (self.name, taken.last + 1, limit))
         return taken
 
-    async def _fill(self, cut: _Cut) -> Parcel:
+    async def _fill(self, cut: Cut) -> Parcel:
         if cut.notice:
             told = json.loads(cut.notice)
             gone = tuple((epoch, first, last) for epoch, first, last in told["gone"])
@@ -468,7 +363,7 @@ class ParcelOutbox:
             records, gaps = await self._rows_of(cut)
             hour = await self._hour(cut) if cut.priority != Priority.EVENT else 0
         if cut.parts > 1:
-            records = [_part(records[0], cut.part, cut.parts)] if records else []
+            records = [part_of(records[0], cut.part, cut.parts)] if records else []
             gaps = [] if cut.part else gaps
         left = cut.rows - sum(map(rows_of, records)) - sum(gap.rows for gap in gaps)
         if cut.replayed and left > 0:
@@ -477,7 +372,7 @@ class ParcelOutbox:
         parcel = Parcel(cut.epoch, cut.seq, tuple(records), tuple(gaps), historical, cut.lane, hour, self.name)
         return replace(parcel, instead_of=cut.instead_of)
 
-    async def _rows_of(self, cut: _Cut) -> tuple[list[Record], list[Gap]]:
+    async def _rows_of(self, cut: Cut) -> tuple[list[Record], list[Gap]]:
         """Return what lies between a parcel's positions: records for this consumer, and gaps."""
         records: list[Record] = []
         gaps: list[Gap] = []
@@ -500,7 +395,7 @@ class ParcelOutbox:
                 gaps.append(told)
         return records, gaps
 
-    async def _hour(self, cut: _Cut) -> int:
+    async def _hour(self, cut: Cut) -> int:
         """Return the hour of the ledger in which a parcel's data was stored; 0 when it is of several, or unknown."""
         found = await self._database.read(
             "SELECT min(hour), max(hour) FROM segment WHERE position BETWEEN ? AND ? AND devices IS NOT NULL",
@@ -572,14 +467,14 @@ class ParcelOutbox:
         if len(self._new[Priority.BACKLOG]) >= REPLAY_MAX:
             return first
         rows = await self._database.read(
-            f"SELECT {_COLUMNS}, state FROM parcel WHERE consumer = ? AND epoch = ? AND seq BETWEEN ? AND ?"
+            f"SELECT {COLUMNS}, state FROM parcel WHERE consumer = ? AND epoch = ? AND seq BETWEEN ? AND ?"
             " ORDER BY seq LIMIT ?",
             (self.name, epoch, first, last, REPLAY_MAX),
         )
         found = {int(row[1]): row for row in map(tuple, rows)}
         last = max(found) if len(found) == REPLAY_MAX else last
         await self._put_back([row[:-1] for row in found.values() if row[-1] == State.COMMITTED])
-        absent = _holes(sorted(found), first, last)
+        absent = holes(sorted(found), first, last)
         gone = [(epoch, *hole) for hole in absent]
         gone += [(epoch, seq, seq) for seq, row in found.items() if row[-1] == State.REPLACED]
         gone = [each for each in gone if self._said_gone.get(each) not in self._waiting]
@@ -597,7 +492,7 @@ class ParcelOutbox:
 
     async def _put_back(self, rows: Sequence[Sequence[Any]]) -> None:
         """Make committed parcels new again, as backlog."""
-        cuts = [_Cut.read(row, replayed=True) for row in rows]
+        cuts = [Cut.read(row, replayed=True) for row in rows]
         changes = [(self.name, *cut.identity) for cut in cuts]
         await self._writer.do(
             lambda db: db.executemany(
@@ -606,7 +501,7 @@ class ParcelOutbox:
             lambda _: self._admit(cuts),
         )
 
-    def _admit(self, cuts: Sequence[_Cut], instead_of: _Cut | None = None) -> None:
+    def _admit(self, cuts: Sequence[Cut], instead_of: Cut | None = None) -> None:
         if instead_of is not None:
             self._was_confirmed(instead_of.epoch, [instead_of.seq])
         for cut in cuts:
@@ -625,7 +520,7 @@ class ParcelOutbox:
         if not after and (oldest is None or ts_min < oldest):
             await self._add([self._notice([Gap(0, ts_min, min(ts_max, oldest or ts_max), GONE)])])
         rows = await self._database.read(
-            f"SELECT {_COLUMNS} FROM parcel WHERE consumer = ? AND state = 2 AND last > ? AND last >= ? AND first <= ?"
+            f"SELECT {COLUMNS} FROM parcel WHERE consumer = ? AND state = 2 AND last > ? AND last >= ? AND first <= ?"
             " ORDER BY last LIMIT ?",
             (self.name, after, low, high, REPLAY_MAX),
         )
@@ -638,7 +533,7 @@ class ParcelOutbox:
         cut = self._waiting.get((epoch, seq))
         if cut is None or cut.notice or cut.held:
             return []
-        halves: list[_Cut] = []
+        halves: list[Cut] = []
         ends = [(position, rows) for position, rows in await self._ends(cut) if rows]
         half = sum(rows for _, rows in ends) / 2
         if len(ends) > 1:
@@ -649,15 +544,15 @@ class ParcelOutbox:
                     halves = [replace(cut, last=position, rows=seen), replace(cut, first=position + 1)]
                     halves[1].rows = max(round(half * 2) - seen, 0)
                     break
-        elif ends and _length(ends[0][1], cut.part, cut.parts) > 1:
+        elif ends and length_of(ends[0][1], cut.part, cut.parts) > 1:
             halves = [replace(cut, part=2 * cut.part + n, parts=2 * cut.parts) for n in (0, 1)]
             for piece in halves:
-                piece.rows = _length(ends[0][1], piece.part, piece.parts)
+                piece.rows = length_of(ends[0][1], piece.part, piece.parts)
         for piece in halves:
             piece.instead_of, piece.stored_bytes = (*cut.instead_of, cut.identity), cut.stored_bytes // 2
         return await self._add(halves, instead_of=cut) if halves else []
 
-    async def _ends(self, cut: _Cut) -> list[tuple[int, int]]:
+    async def _ends(self, cut: Cut) -> list[tuple[int, int]]:
         """Return (position, rows of this consumer) of what a parcel covers."""
         events, data = cut.priority in (WHOLE, Priority.EVENT), cut.priority != Priority.EVENT
         found = await self._source.records(cut.first, cut.last, events=events, data=data)
@@ -705,13 +600,13 @@ class ParcelOutbox:
                 cuts.append(cut)
         return len(await self._add(cuts)) if cuts else 0
 
-    def _notice(self, gaps: Sequence[Gap], gone: Sequence[tuple[int, int, int]] = ()) -> _Cut:
+    def _notice(self, gaps: Sequence[Gap], gone: Sequence[tuple[int, int, int]] = ()) -> Cut:
         """Return a parcel that covers nothing in the log, but tells something urgent."""
         text = json.dumps({"gaps": [astuple(gap) for gap in gaps], "gone": gone})
-        return _Cut(0, 0, self._cut + 1, self._cut, 0, 0, Priority.EVENT, notice=text)
+        return Cut(0, 0, self._cut + 1, self._cut, 0, 0, Priority.EVENT, notice=text)
 
     async def _add(
-        self, cuts: Sequence[_Cut], instead_of: _Cut | None = None, also: Step | None = None
+        self, cuts: Sequence[Cut], instead_of: Cut | None = None, also: Step | None = None
     ) -> list[Identity]:
         """Store parcels as the next ones of this epoch, in the place of another one."""
         if self._cutting is not None:
@@ -727,7 +622,7 @@ class ParcelOutbox:
                     (State.REPLACED, self.name, *instead_of.identity),
                 )
             await db.executemany(
-                f"INSERT INTO parcel (consumer, state, historical, {_COLUMNS})"
+                f"INSERT INTO parcel (consumer, state, historical, {COLUMNS})"
                 " VALUES (?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [(self.name, cut.lane is Priority.BACKLOG, *cut.columns()) for cut in cuts],
             )
@@ -834,24 +729,3 @@ class ParcelOutbox:
             historical_rows=self._uncut[Priority.BACKLOG].rows
             + sum(parcel.rows for parcel in waiting if parcel.lane is Priority.BACKLOG),
         )
-
-
-def _holes(known: Sequence[int], first: int, last: int) -> list[tuple[int, int]]:
-    """Return the ranges of `first` to `last` that hold none of the known numbers, which are in order."""
-    holes = []
-    for number_ in [*known, last + 1]:
-        if number_ > first:
-            holes.append((first, number_ - 1))
-        first = number_ + 1
-    return holes
-
-
-def _length(rows: int, part: int, parts: int) -> int:
-    return rows * (part + 1) // parts - rows * part // parts
-
-
-def _part(record: Record, part: int, parts: int) -> Record:
-    """Return one of `parts` about equal pieces of a batch; what cannot be divided is returned whole."""
-    if not isinstance(record, Batch):
-        return record
-    return record.take(slice(len(record) * part // parts, len(record) * (part + 1) // parts))

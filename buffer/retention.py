@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from buffer import gaps
+from buffer.cuts import Forgotten
 from buffer.ledger import Ledger
 from buffer.log_time import LogTime
-from buffer.outbox import END, Forgotten, ParcelOutbox
+from buffer.outbox import END, ParcelOutbox
 from buffer.ranges import Ranges, between, borders_of, common, joined, same_side
 from buffer.records import in_segments
 from buffer.room import PAYLOAD_FACTOR, Limits, Room, free_bytes, main_file_bytes, measure, needed

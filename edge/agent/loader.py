@@ -3,13 +3,13 @@
 import difflib
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
@@ -17,13 +17,14 @@ from pydantic_core import PydanticCustomError
 from drivers.api import DriverSection, DriverSpec, Plan
 from edge.agent.braces import expand, has_braces
 from edge.agent.located import Located, in_order
+from edge.agent.mistakes import LATER, later, translate
 from edge.agent.profiles import apply, find, unknown
 from edge.agent.secrets import find_secret, missing_secret
 from edge.agent.settings import Device, LogSection, Settings, SiteSection
 from edge.agent.yaml_source import KeyPath, Source, read_source
 from edge.core.errors import ConfigError, Problem
 from edge.core.language import say
-from edge.core.section import fields_by_key, secret_names
+from edge.core.section import secret_names
 from uplink.kinds import KINDS
 from uplink.section import UplinkSection
 
@@ -31,13 +32,6 @@ UPLINKS_MAX = 8
 DEVICES_MAX = 1000
 TAGS_MAX = 100_000
 NAME_PATTERN = r"^[^\W_][\w-]*$"
-
-LATER = {
-    "energy": "energy and carbon",
-    "alarms": "alarms",
-    "machine": "condition monitoring",
-}
-"""Keys of the published grammar that this version does not have yet, with what they belong to."""
 
 
 @cache
@@ -339,35 +333,27 @@ def _name_hint() -> str:
 
 
 def _protocol_words(kinds: list[str], raw: Mapping[str, Any], specs: Mapping[str, DriverSpec]) -> tuple[str, str]:
-    if kinds:
-        return say("a device speaks one protocol, this has {kinds}", kinds=" and ".join(kinds)), say("remove one")
-    for key in raw:
-        if key in LATER:
-            return _later(key)
-        if near := difflib.get_close_matches(key, specs, 1, 0.75):
-            return say('unknown key "{key}"', key=key), say('did you mean "{near}"?', near=near[0])
-    return (
-        say("the device has no protocol"),
-        say("add one of: {kinds}", kinds=", ".join(f"{kind}: URL" for kind in specs)),
-    )
+    several = say("a device speaks one protocol, this has {kinds}", kinds=" and ".join(kinds))
+    return _one_of(kinds, raw, specs, several, say("the device has no protocol"))
 
 
 def _uplink_words(kinds: list[str], raw: Mapping[str, Any]) -> tuple[str, str]:
+    several = say("an uplink speaks one protocol, this has {kinds}", kinds=" and ".join(kinds))
+    return _one_of(kinds, raw, KINDS, several, say("the uplink has no protocol"))
+
+
+def _one_of(
+    kinds: list[str], raw: Mapping[str, Any], known: Mapping[str, Any], several: str, none: str
+) -> tuple[str, str]:
+    """Return what to say of a section that has not exactly one of the known keys."""
     if kinds:
-        return say("an uplink speaks one protocol, this has {kinds}", kinds=" and ".join(kinds)), say("remove one")
+        return several, say("remove one")
     for key in raw:
         if key in LATER:
-            return _later(key)
-        if near := difflib.get_close_matches(key, KINDS, 1, 0.75):
+            return later(key)
+        if near := difflib.get_close_matches(key, known, 1, 0.75):
             return say('unknown key "{key}"', key=key), say('did you mean "{near}"?', near=near[0])
-    return (
-        say("the uplink has no protocol"),
-        say("add one of: {kinds}", kinds=", ".join(f"{kind}: URL" for kind in KINDS)),
-    )
-
-
-def _later(key: str) -> tuple[str, str]:
-    return say('"{key}" is not available in this version', key=key), say("it belongs to {what}", what=LATER[key])
+    return none, say("add one of: {kinds}", kinds=", ".join(f"{kind}: URL" for kind in known))
 
 
 def _without(data: Mapping[str, Any], wrong: list[tuple[Any, bool]]) -> dict[str, Any]:
@@ -390,87 +376,3 @@ def _back(path: KeyPath, origins: Mapping[str, str]) -> KeyPath:
     if len(path) >= 2 and path[0] == "tags":
         return ("tags", origins.get(str(path[1]), path[1]), *path[2:])
     return path
-
-
-def translate(entry: Any, model: type[BaseModel]) -> Problem:
-    """Return one of pydantic's errors in our words."""
-    path = tuple(part for part in entry["loc"] if part != "[key]")
-    kind, context, given = entry["type"], entry.get("ctx", {}), entry.get("input")
-    match kind:
-        case "yulink":
-            return Problem(path, context["message"], context["hint"], on=context["on"])
-        case "missing":
-            return Problem(path[:-1], say('the key "{key}" is missing', key=path[-1]), say("add it"), on="key")
-        case "extra_forbidden":
-            key = str(path[-1])
-            if key in LATER:
-                return Problem(path, *_later(key), on="key")
-            known = list(_fields(model, path[:-1]))
-            near = difflib.get_close_matches(key, known, 1, 0.6)
-            hint = (
-                say('did you mean "{near}"?', near=near[0]) if near else say("keys here: {keys}", keys=", ".join(known))
-            )
-            return Problem(path, say('unknown key "{key}"', key=key), hint, on="key")
-        case "literal_error":
-            choices = str(context["expected"]).replace(" or ", ", ").replace("'", "")
-            near = difflib.get_close_matches(str(given), choices.split(", "), 1, 0.6)
-            hint = say('did you mean "{near}"?', near=near[0]) if near else say("one of: {choices}", choices=choices)
-            return Problem(path, say("{given!r} is not known here", given=given), hint)
-        case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
-            sign = {"greater_than": ">", "greater_than_equal": "≥", "less_than": "<", "less_than_equal": "≤"}[kind]
-            (limit,) = (value for key, value in context.items() if key in ("gt", "ge", "lt", "le"))
-            return Problem(
-                path,
-                say("{given} is out of range", given=given),
-                say("it must be {sign} {limit}", sign=sign, limit=limit),
-            )
-        case "string_pattern_mismatch":
-            return Problem(path, say("{given!r} is not a name", given=given), say("letters, digits, ., _ and -"))
-        case "too_short":
-            return Problem(path, say("nothing is listed here"), say("add at least one"), on="key")
-    expected = _EXPECTED.get(kind.removesuffix("_parsing").removesuffix("_type").removesuffix("_from_float"))
-    if expected:
-        return Problem(path, say("expected {what}", what=expected()), say("got {given!r}", given=_short(given)))
-    return Problem(path, str(entry["msg"]))
-
-
-_EXPECTED = {
-    "int": lambda: say("a whole number"),
-    "float": lambda: say("a number"),
-    "bool": lambda: say("true or false"),
-    "string": lambda: say("a text"),
-    "dict": lambda: say("keys with values"),
-    "mapping": lambda: say("keys with values"),
-    "model": lambda: say("keys with values"),
-    "tuple": lambda: say("a list like [low, high]"),
-    "list": lambda: say("a list"),
-    "finite_number": lambda: say("a finite number"),
-}
-
-
-def _short(given: Any) -> str:
-    text = str(given)
-    return text if len(text) <= 40 else text[:37] + "…"
-
-
-def _fields(model: Any, path: KeyPath) -> Iterator[str]:
-    """Yield the keys that are known at a path below a model."""
-    for part in path[:1] + path[2:] if path[:1] == ("tags",) else path:
-        if isinstance(model, type) and issubclass(model, BaseModel):
-            found = fields_by_key(model).get(str(part))
-            model = _inner(found.annotation) if found else None
-        if model is None:
-            return
-    if isinstance(model, type) and issubclass(model, BaseModel):
-        yield from fields_by_key(model)
-
-
-def _inner(annotation: Any) -> Any:
-    """Return the model inside Optional, Annotated or Mapping; for a mapping, the model of its values."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    if get_origin(annotation) is not None:
-        for part in reversed(get_args(annotation)):
-            if (found := _inner(part)) is not None:
-                return found
-    return None

@@ -1,0 +1,140 @@
+"""A run of the log cut for a parcel: its columns on file, what it covers, and what is in no parcel yet."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from edge.core.batch import Batch, Record
+from edge.core.delivery import Identity, Priority
+
+WHOLE = 0  # the priority of parcels of format 1, which hold events and data together
+
+COLUMNS = "epoch, seq, first, last, rows, bytes, priority, part, parts, instead_of, notice, held"
+
+
+class State(IntEnum):
+    """Where a parcel stands on its way to the brain."""
+
+    NEW = 0
+    SENT = 1
+    COMMITTED = 2
+    REPLACED = 3
+
+
+@dataclass(slots=True)
+class Cut:
+    """A parcel as the log knows it: positions, not content. `part` of `parts`: a piece of what was too large whole."""
+
+    epoch: int
+    seq: int
+    first: int
+    last: int
+    rows: int
+    stored_bytes: int
+    priority: int
+    part: int = 0
+    parts: int = 1
+    instead_of: tuple[Identity, ...] = ()
+    notice: str = ""
+    held: int = 0
+    sent: bool = False
+    corrupt: set[int] | None = None
+    replayed: bool = False
+
+    @classmethod
+    def read(cls, row: Sequence[Any], *, replayed: bool = False) -> "Cut":
+        """Return a parcel from the columns `COLUMNS`."""
+        cut = cls(*row[:7])
+        cut.part, cut.parts, instead_of, cut.notice, cut.held = row[7:12]
+        cut.instead_of = tuple((epoch, seq) for epoch, seq in json.loads(instead_of or "[]"))
+        cut.replayed = replayed
+        return cut
+
+    def columns(self) -> tuple[Any, ...]:
+        """Return the values of `COLUMNS`."""
+        return (
+            *(self.epoch, self.seq, self.first, self.last, self.rows, self.stored_bytes, self.priority),
+            *(self.part, self.parts, json.dumps(self.instead_of) if self.instead_of else "", self.notice, self.held),
+        )
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """The parcel's epoch and sequence number."""
+        return self.epoch, self.seq
+
+    @property
+    def lane(self) -> Priority:
+        """With what urgency it goes; what is sent again from history is backlog."""
+        return Priority.BACKLOG if self.replayed else Priority(self.priority or Priority.BACKLOG)
+
+    def holds(self, position: int, *, event: bool) -> bool:
+        """Tell whether what lies at a position is in this parcel."""
+        return self.covers(event=event) and self.first <= position <= self.last
+
+    def covers(self, *, event: bool) -> bool:
+        """Tell whether the parcel covers events, or data, between its positions."""
+        return self.priority in ((WHOLE, Priority.EVENT) if event else (WHOLE, Priority.LIVE, Priority.BACKLOG))
+
+
+@dataclass(slots=True)
+class Uncut:
+    """What is in no parcel yet, counted."""
+
+    rows: int = 0
+    stored_bytes: int = 0
+
+    def add(self, rows: int, stored_bytes: int) -> None:
+        """Count more, or with negative numbers fewer."""
+        self.rows = max(self.rows + rows, 0)
+        self.stored_bytes = max(self.stored_bytes + stored_bytes, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What a limit took from one position, for those who count what waits. `record`: the rows; None where corrupt."""
+
+    position: int
+    rows: int
+    stored_bytes: int
+    event: bool
+    record: Record | None
+
+
+@dataclass(slots=True)
+class Taken:
+    """What a cut takes up to `last`: whether it makes a parcel, and whether nothing is left in the range.
+
+    `rows_passed` are for others, but had been counted as waiting.
+    """
+
+    last: int
+    parcel: bool = False
+    rows: int = 0
+    rows_passed: int = 0
+    stored_bytes: int = 0
+    exhausted: bool = True
+    hour: int = 0
+
+
+def holes(known: Sequence[int], first: int, last: int) -> list[tuple[int, int]]:
+    """Return the ranges of `first` to `last` that hold none of the known numbers, which are in order."""
+    holes = []
+    for number_ in [*known, last + 1]:
+        if number_ > first:
+            holes.append((first, number_ - 1))
+        first = number_ + 1
+    return holes
+
+
+def length_of(rows: int, part: int, parts: int) -> int:
+    """Return how many of a batch's rows `part_of` gives."""
+    return rows * (part + 1) // parts - rows * part // parts
+
+
+def part_of(record: Record, part: int, parts: int) -> Record:
+    """Return one of `parts` about equal pieces of a batch; what cannot be divided is returned whole."""
+    if not isinstance(record, Batch):
+        return record
+    return record.take(slice(len(record) * part // parts, len(record) * (part + 1) // parts))
