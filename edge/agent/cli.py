@@ -203,6 +203,31 @@ def parser() -> argparse.ArgumentParser:
     )
     rotate.add_argument("name", type=Path, metavar="NAME", help=say("path without ending"))
 
+    diagnose = _command(
+        commands,
+        "diagnose",
+        _diagnose,
+        say("judge the bearing of one recorded waveform"),
+        "yulink diagnose pump-3.wav --rpm 1480 --bearing 6205 --picture pump-3.png",
+    )
+    diagnose.add_argument("file", type=Path, metavar="FILE", help=say("wav, npy, npz, mat or csv"))
+    diagnose.add_argument(
+        "--rate", type=float, metavar="HZ", help=say("samples a second, where the file does not tell")
+    )
+    diagnose.add_argument("--rpm", type=float, metavar="N", help=say("turns of the shaft a minute"))
+    diagnose.add_argument(
+        "--bearing", metavar="NAME", help=say("name, or dimensions in mm: balls=9,ball=7.94,pitch=39.04,angle=0")
+    )
+    diagnose.add_argument("--channel", metavar="C", help=say("name or number of the channel; default: the first"))
+    diagnose.add_argument("--unit", choices=["g", "mg", "m/s2", "mm/s2"], help=say("unit of the samples; default: g"))
+    diagnose.add_argument(
+        "--full-scale", type=float, metavar="X", help=say("what the largest count is, where samples are counts")
+    )
+    diagnose.add_argument("--group", choices=["1", "2"], help=say("machine group of ISO 20816-3, for the zone"))
+    diagnose.add_argument("--support", choices=["rigid", "flexible"], help=say("how the machine stands, for the zone"))
+    diagnose.add_argument("--json", action="store_true", help=say("print one JSON object"))
+    diagnose.add_argument("--picture", type=Path, metavar="FILE", help=say("write a .png or .svg"))
+
     status = _command(
         commands, "status", _status, say("show what a running agent does"), "yulink status --data-dir /var/lib/yulink"
     )
@@ -357,6 +382,12 @@ def _write(arguments: argparse.Namespace) -> int:
 
 def _simulate(arguments: argparse.Namespace) -> int:
     from edge.agent.simulate import run
+
+    return run(arguments)
+
+
+def _diagnose(arguments: argparse.Namespace) -> int:
+    from edge.agent.diagnose import run
 
     return run(arguments)
 

@@ -1,0 +1,69 @@
+"""The picture of a diagnosis: time, spectrum, and envelope spectrum with the fault lines marked."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.agent.waveform_file import INSTALL
+from edge.analytics.condition.diagnosis import STANDARD_GRAVITY, Diagnosis
+from edge.analytics.condition.envelope import band_envelope, envelope_spectrum, whitened
+from edge.analytics.condition.lines import HARMONICS
+from edge.analytics.condition.spectrum import power_spectrum
+from edge.core.errors import WrongInput
+from edge.core.language import say
+
+COLOURS = {"bpfo": "tab:red", "bpfi": "tab:orange", "bsf2": "tab:green", "ftf": "tab:purple"}
+POINTS_MAX = 200_000
+
+
+def draw(path: Path, block: NDArray[np.float64], rate_hz: float, rpm: float, result: Diagnosis) -> None:
+    """Write the picture; the ending of the file chooses its format.
+
+    Raises:
+        WrongInput: matplotlib is missing, the ending is no format it knows, or the file cannot be written.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise WrongInput(
+            say("pictures are drawn with matplotlib, which is not installed"),
+            say("install it: {command}", command=INSTALL),
+        ) from error
+    figure = Figure(figsize=(11, 9), layout="constrained")
+    time, spectrum, envelope = figure.subplots(3, 1)
+    step = max(1, block.size // POINTS_MAX)
+    time.plot(np.arange(block.size)[::step] / rate_hz, block[::step] / STANDARD_GRAVITY, linewidth=0.4)
+    time.set(xlabel="s", ylabel="g", title="time")
+    figure.suptitle(f"{path.stem} · {result.verdict.fault}", fontsize=14)
+    figure.supxlabel(result.verdict.evidence, fontsize=9)
+    good = np.where(np.isfinite(block), block, 0.0)
+    frequencies, power = power_spectrum(good, rate_hz)
+    spectrum.semilogy(frequencies, np.sqrt(2 * power) / STANDARD_GRAVITY + 1e-12, linewidth=0.4)
+    spectrum.set(xlabel="Hz", ylabel="g (peak)", title="spectrum")
+    if result.lines:
+        name, best = max(result.lines.items(), key=lambda item: item[1].level_db)
+        hz = rate_hz / good.size
+        amplitudes = envelope_spectrum(band_envelope(whitened(good), hz, best.band))
+        top = min(1.15 * HARMONICS * max(line.hz for line in result.lines.values()), amplitudes.size * hz)
+        shown = amplitudes[: int(top / hz)] / np.median(amplitudes)
+        envelope.plot(np.arange(shown.size) * hz, shown, linewidth=0.5, color="black")
+        for family, line in result.lines.items():
+            for harmonic in range(1, HARMONICS + 1):
+                label = f"{family.upper()} {line.hz:.1f} Hz, {line.level_db:.1f} dB" if harmonic == 1 else None
+                envelope.axvline(
+                    harmonic * line.hz, color=COLOURS[family], alpha=0.6 if family == name else 0.25,
+                    linestyle="--", linewidth=1, label=label,
+                )  # fmt: skip
+        envelope.axvline(rpm / 60, color="grey", linewidth=0.8, label=f"1x {rpm / 60:.2f} Hz")
+        envelope.legend(loc="upper right", fontsize=8)
+        title = f"squared envelope spectrum, whitened, {best.band[0]:.0f}–{best.band[1]:.0f} Hz"
+        envelope.set(xlabel="Hz", ylabel="times the median", xlim=(0, top), title=title)
+    else:
+        envelope.set_axis_off()
+    try:
+        figure.savefig(path, dpi=130)
+    except (ValueError, OSError) as error:
+        raise WrongInput(
+            say("{file} cannot be written: {error}", file=path, error=error), say("name a .png or .svg file")
+        ) from error

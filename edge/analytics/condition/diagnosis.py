@@ -1,0 +1,193 @@
+"""The judgement of one recorded waveform: features, fault lines, a verdict with its evidence, or why there is none."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.analytics.condition import moments as m
+from edge.analytics.condition.bearings import Bearing
+from edge.analytics.condition.envelope import FLOOR_LINES, kurtogram
+from edge.analytics.condition.lines import (
+    LEVEL_DB_MIN,
+    P_FALSE_ALARM,
+    P_FLOOR,
+    Line,
+    fault_lines,
+    level_needed,
+)
+from edge.analytics.condition.severity import Limits, zone
+from edge.analytics.condition.spectrum import SLOW_BELOW_RPM, band_rms, order_rms, power_spectrum, velocity_band
+from edge.core.language import say
+
+F64 = NDArray[np.float64]
+
+STANDARD_GRAVITY = 9.80665
+FAULTS = {"bpfo": "outer_race", "bpfi": "inner_race", "bsf2": "ball", "ftf": "cage"}
+
+REVOLUTIONS_MIN = 20.0
+REVOLUTIONS_MAX = 600.0
+"""Of a longer record the middle part is judged: over more turns the slip smears the lines."""
+
+MISSING_MAX = 0.01
+CLIPPED_MAX = 0.01
+FLAT_MAX = 0.5
+IMPULSIVE_KURTOSIS = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is wrong with the bearing.
+
+    fault          outer_race, inner_race, ball, cage, none, or not_diagnosable
+    evidence       why, in one sentence
+    p_false_alarm  bound on the chance that noise alone shows this; None without a fault
+    """
+
+    fault: str
+    evidence: str
+    p_false_alarm: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """Everything known from one record. Features carry their unit in their name."""
+
+    features: dict[str, float]
+    lines: dict[str, Line]
+    verdict: Verdict
+    zone: str | None
+    notes: tuple[str, ...] = field(default=())
+
+
+def diagnose(
+    block: F64,
+    rate_hz: float,
+    rpm: float,
+    bearing: Bearing,
+    *,
+    si: bool = True,
+    limits: Limits | None = None,
+) -> Diagnosis:
+    """Judge one record of acceleration.
+
+    Args:
+        block: (n,) f64, m/s², not empty; NaN where samples are missing.
+        rate_hz: samples a second.
+        rpm: turns of the shaft a minute.
+        bearing: its geometry.
+        si: whether the amplitudes are really m/s²; if not, no velocity and no zone is told.
+        limits: the standard's borders for this machine; without them no zone is told.
+    """
+    shape = np.empty(m.SIZE)
+    m.moments(block, shape)
+    notes: list[str] = []
+    health = _health(shape)
+    good = np.where(np.isfinite(block), block, shape[m.MEAN]) if shape[m.MISSING] < 1 else np.zeros(block.size)
+    features = _features(good, shape, rate_hz, rpm, bearing, si)
+    judged = _middle(good, rate_hz, rpm)
+    if judged.size < good.size:
+        notes.append(say("the middle {seconds:.1f} s are judged for lines", seconds=judged.size / rate_hz))
+    revolutions = judged.size / rate_hz * rpm / 60
+    lines: dict[str, Line] = {}
+    if not health and np.ptp(judged) > 0 and revolutions >= REVOLUTIONS_MIN:
+        lines = fault_lines(judged, rate_hz, rpm / 60, bearing.orders)
+    verdict = _health_verdict(health, revolutions) or _verdict(lines, revolutions, features["kurtosis"])
+    found = None
+    if limits is not None and si:
+        found = zone(features["velocity_rms_mm_s"], limits.velocity) or None
+        if 0 < rpm < SLOW_BELOW_RPM and limits.displacement is not None:
+            other = zone(features["displacement_rms_um"], limits.displacement)
+            found = max(found or "", other) or None
+        notes.append(say("zone by {clause}", clause=limits.clause))
+    return Diagnosis(features, lines, verdict, found, tuple(notes))
+
+
+def _health(shape: F64) -> str:
+    """Return what is wrong with the sensor, or nothing."""
+    if shape[m.MISSING] > MISSING_MAX:
+        return say("{share:.1%} of the samples are missing", share=shape[m.MISSING])
+    if shape[m.RMS] == 0 or shape[m.FLAT] > FLAT_MAX:
+        return say("the signal is flat: {share:.0%} of the samples repeat the one before", share=shape[m.FLAT])
+    if shape[m.CLIPPED] > CLIPPED_MAX:
+        return say("{share:.1%} of the samples are clipped", share=shape[m.CLIPPED])
+    return ""
+
+
+def _features(block: F64, shape: F64, rate_hz: float, rpm: float, bearing: Bearing, si: bool) -> dict[str, float]:
+    frequencies, power = power_spectrum(block, rate_hz)
+    shaft = rpm / 60
+    low, high = velocity_band(rpm)
+    features = {
+        "acceleration_rms_g": shape[m.RMS] / STANDARD_GRAVITY,
+        "acceleration_peak_g": shape[m.PEAK] / STANDARD_GRAVITY,
+        "bias_g": shape[m.MEAN] / STANDARD_GRAVITY,
+        "crest_factor": shape[m.CREST],
+        "kurtosis": shape[m.KURTOSIS],
+        "skewness": shape[m.SKEWNESS],
+        "velocity_rms_mm_s": 1e3 * band_rms(frequencies, power, low, high, integrate=1),
+        "displacement_rms_um": 1e6 * band_rms(frequencies, power, low, high, integrate=2),
+        "band_rms_1_10_khz_g": band_rms(frequencies, power, 1e3, 10e3) / STANDARD_GRAVITY,
+        "order_1_g": order_rms(frequencies, power, shaft, 1) / STANDARD_GRAVITY,
+        "order_2_g": order_rms(frequencies, power, shaft, 2) / STANDARD_GRAVITY,
+        "orders_3_10_g": float(np.sqrt(np.nansum([order_rms(frequencies, power, shaft, k) ** 2 for k in range(3, 11)])))
+        / STANDARD_GRAVITY,
+        "subsynchronous_g": band_rms(frequencies, power, 0.2 * shaft, 0.8 * shaft) / STANDARD_GRAVITY,
+        "flat_share": shape[m.FLAT],
+        "clipped_share": shape[m.CLIPPED],
+        "missing_share": shape[m.MISSING],
+    }
+    floor = FLOOR_LINES * max(bearing.orders.values()) * shaft
+    if np.ptp(block) > 0 and rate_hz / 2 >= floor and (tree := kurtogram(block, rate_hz, floor)):
+        band, kurtosis = max(tree, key=lambda entry: entry[1])
+        features |= {"kurtogram_low_hz": band[0], "kurtogram_high_hz": band[1], "kurtogram_kurtosis": kurtosis}
+    if not si:
+        features = {name: value for name, value in features.items() if not name.endswith(("_mm_s", "_um"))}
+    return {name: float(value) for name, value in features.items()}
+
+
+def _middle(block: F64, rate_hz: float, rpm: float) -> F64:
+    wanted = int(REVOLUTIONS_MAX * 60 / rpm * rate_hz)
+    spare = max(block.size - wanted, 0)
+    return block[spare // 2 : block.size - (spare - spare // 2)]
+
+
+def _health_verdict(health: str, revolutions: float) -> Verdict | None:
+    if health:
+        return Verdict("not_diagnosable", health)
+    if revolutions < REVOLUTIONS_MIN:
+        words = say(
+            "{count:.1f} turns of the shaft are too few: {least:.0f} are needed",
+            count=revolutions,
+            least=REVOLUTIONS_MIN,
+        )
+        return Verdict("not_diagnosable", words)
+    return None
+
+
+def _verdict(lines: dict[str, Line], revolutions: float, kurtosis: float) -> Verdict:
+    if not {"bpfo", "bpfi", "bsf2"} <= lines.keys():
+        return Verdict("not_diagnosable", say("the rate is too low: fault lines do not fit below its half"))
+    needed = level_needed(revolutions)
+    beyond_chance = {name: line for name, line in lines.items() if line.chance <= P_FALSE_ALARM}
+    called = {name: line for name, line in beyond_chance.items() if line.level_db >= needed}
+    if called:
+        name, line = max(called.items(), key=lambda item: item[1].level_db)
+        words = say(
+            "{name} at {hz:.1f} Hz: {level:.1f} dB over the carpet in {low:.0f}–{high:.0f} Hz; "
+            "a fault from {needed:.1f} dB",
+            name=name.upper(), hz=line.hz, level=line.level_db, low=line.band[0], high=line.band[1], needed=needed,
+        )  # fmt: skip
+        return Verdict(FAULTS[name], words, max(line.chance, P_FLOOR))
+    weak = {name: line for name, line in beyond_chance.items() if line.level_db >= LEVEL_DB_MIN}
+    if weak:
+        name, line = max(weak.items(), key=lambda item: item[1].level_db)
+        words = say(
+            "{name} at {hz:.1f} Hz is more than chance, but {level:.1f} dB are below the {needed:.1f} dB of a fault",
+            name=name.upper(), hz=line.hz, level=line.level_db, needed=needed,
+        )  # fmt: skip
+        return Verdict("not_diagnosable", words)
+    if kurtosis > IMPULSIVE_KURTOSIS:
+        words = say("strokes (kurtosis {kurtosis:.1f}) that no line of this bearing explains", kurtosis=kurtosis)
+        return Verdict("not_diagnosable", words)
+    return Verdict("none", say("no line of this bearing stands out in any band"))

@@ -1,0 +1,157 @@
+"""Fault lines of a bearing in the envelope spectrum: how far above the carpet, and how likely by chance.
+
+A bin of the squared envelope spectrum of Gaussian noise is Rayleigh distributed, so the power of a line over its
+neighbourhood's median has a known tail. A family shows as its fundamental, or as two or three of its first harmonics
+together. Everything searched counts (Bonferroni): slips, harmonics, families, bands.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.analytics.condition.envelope import Band, bands, envelope_spectra, whitened
+
+F64 = NDArray[np.float64]
+
+HARMONICS = 5
+HARMONICS_MIN = 3
+CARPET_MIN = 8
+SLIP = 0.02
+"""How far real bearings run from the kinematic frequency, as a share of it: 1 to 2 % (Randall & Antoni 2011)."""
+
+JITTER = 0.0005
+"""How far a harmonic may lie from its place in the comb besides, as a share of its frequency."""
+
+MASK_BINS = 1.5
+"""Bins this close to a multiple of the shaft's frequency belong to the shaft; likewise for the mains."""
+
+MAINS_HZ = (100.0, 120.0)
+"""Magnetic forces pull at twice the frequency of the mains, 50 or 60 Hz, in every motor."""
+
+MAINS_DRIFT = 0.001
+
+P_FALSE_ALARM = 1e-3
+"""The chance of calling a fault in noise that a call may have, after all corrections."""
+
+P_FLOOR = 1e-6
+"""No chance below this is claimed: real noise is Gaussian only so far."""
+
+LEVEL_DB = 18.0
+LEVEL_REVOLUTIONS = 300.0
+LEVEL_DB_MIN = 12.0
+"""The size a fault's lines must have besides: 18 dB over the carpet in 300 revolutions. A line of a given
+modulation depth grows with the square root of the length, so shorter records need less, down to 12 dB."""
+
+RAYLEIGH_MEDIAN = math.sqrt(2 * math.log(2))
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What was found of one family of fault lines, in the band where it stands out most.
+
+    hz         the expected frequency
+    slip       how far the lines really lie from it, as a share
+    level_db   mean of the three highest of its harmonics, over the carpet
+    chance     bound on the probability of such lines in noise, over all that was searched
+    band       the band in Hz
+    harmonics  level of each harmonic in dB
+    """
+
+    hz: float
+    slip: float
+    level_db: float
+    chance: float
+    band: Band
+    harmonics: tuple[float, ...]
+
+
+def level_needed(revolutions: float) -> float:
+    """Return the level in dB that calls a fault in a record of this many revolutions."""
+    return max(LEVEL_DB_MIN, LEVEL_DB + 10 * math.log10(max(revolutions, 1e-9) / LEVEL_REVOLUTIONS))
+
+
+def fault_lines(block: F64, rate_hz: float, shaft_hz: float, orders: Mapping[str, float]) -> dict[str, Line]:
+    """Return for each family its clearest lines, over all bands of the whitened block.
+
+    block: (n,) f64, any unit; at least a few dozen revolutions. orders: family → multiple of the shaft's frequency.
+    A family that does not fit below the highest frequency is left out.
+    """
+    spectrum, step = whitened(block), rate_hz / block.size
+    over = bands(rate_hz, max(orders.values()) * shaft_hz)
+    searched = len(over) * len(orders)
+    found: dict[str, Line] = {}
+    for band, amplitudes in envelope_spectra(spectrum, step, over):
+        free = _free_of_others(amplitudes.size, step, shaft_hz)
+        for family, order in orders.items():
+            measured = _family(amplitudes, free, order * shaft_hz / step, shaft_hz / step, (band[1] - band[0]) / step)
+            if measured is None:
+                continue
+            slip, level, chance, harmonics = measured
+            line = Line(order * shaft_hz, slip, level, min(1.0, chance * searched), band, harmonics)
+            if family not in found or _rank(line) > _rank(found[family]):
+                found[family] = line
+    return found
+
+
+def _rank(line: Line) -> tuple[bool, float]:
+    """Lines beyond chance come first, then the higher ones."""
+    return line.chance <= P_FALSE_ALARM, line.level_db
+
+
+def _free_of_others(size: int, step_hz: float, shaft_hz: float) -> NDArray[np.bool_]:
+    """Return which bins belong neither to a multiple of the shaft's frequency nor to one of the mains."""
+    hz = np.arange(size) * step_hz
+    free = np.ones(size, bool)
+    for base, drift in ((shaft_hz, 0.0), *((mains, MAINS_DRIFT) for mains in MAINS_HZ)):
+        distance = np.abs(hz - np.round(hz / base) * base)
+        free &= distance > MASK_BINS * step_hz + drift * hz
+    return free
+
+
+def _family(
+    amplitudes: F64, free: NDArray[np.bool_], line_bins: float, shaft_bins: float, width_bins: float
+) -> tuple[float, float, float, tuple[float, ...]] | None:
+    """Return slip, level in dB, chance in one band, and each harmonic's level; None if under three harmonics fit.
+
+    All harmonics share one slip, so the comb is moved as a whole, by at most a bin of its highest harmonic.
+    """
+    top = (1 + SLIP) * line_bins
+    count = min(HARMONICS, int((min(width_bins, amplitudes.size - 3) - shaft_bins) / top))
+    if count < HARMONICS_MIN:
+        return None
+    trials = 2 * math.ceil(SLIP * count * line_bins) + 1
+    slips = np.linspace(-SLIP, SLIP, trials)
+    ratios, chances = np.empty((count, trials)), np.empty((count, trials))
+    candidates = np.where(free, amplitudes, 0.0)
+    for harmonic in range(1, count + 1):
+        centre = harmonic * line_bins
+        near = slice(max(int(centre - 0.9 * shaft_bins), 1), int(centre + 0.9 * shaft_bins) + 1)
+        carpet = amplitudes[near][free[near]]
+        if carpet.size < CARPET_MIN:
+            return None
+        reach = 1 + int(JITTER * centre)
+        at = np.rint(centre * (1 + slips)).astype(np.int64)
+        highest = candidates[np.clip(at + np.arange(-reach, reach + 1)[:, None], 1, amplitudes.size - 1)].max(axis=0)
+        ratio = highest / max(float(np.median(carpet)), 1e-300)
+        # The median of few bins may lie low by chance; the bound allows for that.
+        power = np.minimum((ratio * RAYLEIGH_MEDIAN / (1 + carpet.size**-0.5)) ** 2 / 2, 700.0)
+        ratios[harmonic - 1] = np.maximum(ratio, 1e-3)
+        chances[harmonic - 1] = -np.expm1((2 * reach + 1) * np.log1p(-np.exp(-np.maximum(power, 1e-12))))
+    levels = 20 * np.log10(ratios)
+    level = np.sort(levels, axis=0)[-3:].mean(axis=0)
+    ordered = np.sort(chances, axis=0)
+    chance = np.minimum(_at_least(count, 2, ordered[1]), _at_least(count, 3, ordered[2]))
+    chance = 3 * trials * np.minimum(chance, chances[0])
+    best = int(np.argmax(level))
+    return float(slips[best]), float(level[best]), float(chance[best]), tuple(levels[:, best].tolist())
+
+
+def _at_least(count: int, least: int, chance: F64) -> F64:
+    """Return the probability that at least so many of `count` independent events of this chance happen."""
+    total = np.zeros_like(chance)
+    for k in range(least, count + 1):
+        total += math.comb(count, k) * chance**k * (1 - chance) ** (count - k)
+    return total

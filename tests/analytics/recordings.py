@@ -1,0 +1,63 @@
+"""Real recordings beside the checkout: never part of the project, and tests say when they are not there."""
+
+import csv
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+DATA = Path(os.environ.get("YULINK_DATA", Path(__file__).parents[3] / "shared" / "data"))
+NICE_SHAFT_RPM = 1500.0
+FAMILY = {"inner_race": "inner_race", "outer_race": "outer_race", "ball": "ball", "normal": "none"}
+
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"no recordings in {DATA}")
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One record: acceleration in g, what is wrong with its bearing, the published grade of that (Y can be seen)."""
+
+    name: str
+    samples: NDArray[np.float64]
+    rate_hz: float
+    rpm: float
+    bearing: str
+    fault: str
+    grade: str = ""
+    kurtosis: float | None = None
+
+
+def cwru(data: Path = DATA) -> Iterator[Recorded]:
+    """Yield the records of the Case Western Reserve University Bearing Data Center."""
+    from scipy.io import loadmat
+
+    with (data / "cwru" / "INDEX.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        number, kurtosis = int(row["record"]), float(row["kurtosis_pearson"])
+        common = ("6205", FAMILY[row["fault"]], row["sr2015_grade_DE_best"], kurtosis)
+        if row["fault"] == "normal":
+            samples = loadmat(data / "cwru" / "mat" / "Normal_0.mat")[f"X{number:03d}_DE_time"].ravel()
+            yield Recorded(row["name"], samples, 48000.0, float(row["rpm_in_file"]), *common)
+            continue
+        (file_name,) = (data / "cwru" / "de12k_int16").glob(f"{number}_*.npz")
+        with np.load(file_name) as archive:
+            samples = archive["de"] * float(archive["step"])
+        yield Recorded(f"{number} {row['name']}", samples, 12000.0, float(row["rpm_in_file"]), *common)
+
+
+def mfpt(data: Path = DATA) -> Iterator[Recorded]:
+    """Yield the records of the Society for Machinery Failure Prevention Technology."""
+    from scipy.io import loadmat
+
+    for file in sorted((data / "mfpt").glob("*.mat")):
+        record = loadmat(file, squeeze_me=True, struct_as_record=False)["bearing"]
+        fault = "inner_race" if "Inner" in file.stem else "outer_race" if "Outer" in file.stem else "none"
+        yield Recorded(file.stem, np.asarray(record.gs, float), float(record.sr), NICE_SHAFT_RPM, "NICE", fault)
+    for file in sorted((data / "mfpt").glob("*.npz")):
+        with np.load(file) as archive:
+            yield Recorded(file.stem, archive["gs"].astype(float), float(archive["fs"]), NICE_SHAFT_RPM, "NICE", "none")
