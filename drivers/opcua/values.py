@@ -10,6 +10,7 @@ from edge.core.quality import StatusCode
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_MICROS_MAX = (2**63 - 1) // 1000
 
 _KINDS = {
     ua.VariantType.Boolean: ValueKind.BOOL,
@@ -42,6 +43,11 @@ def kind_of(data: ua.DataValue) -> ValueKind | None:
     return _KINDS.get(variant.VariantType)
 
 
+def kind_of_number(variant: Any) -> ValueKind | None:
+    """Return the kind of a built-in type, also of the elements of an array."""
+    return _KINDS.get(variant)
+
+
 def kind_of_type(data_type: Any) -> ValueKind | None:
     """Return the kind of a DataType attribute's node id, where it names a built-in type."""
     if isinstance(data_type, ua.NodeId) and data_type.NamespaceIndex == 0 and isinstance(data_type.Identifier, int):
@@ -52,20 +58,26 @@ def kind_of_type(data_type: Any) -> ValueKind | None:
     return None
 
 
-def row(data: ua.DataValue, kind: ValueKind, now: int) -> tuple[int, Any, int]:
-    """Return time (ns since 1970 UTC), lane value and StatusCode of one reading.
+def row(data: ua.DataValue | tuple[int, Any, int], kind: ValueKind, now: int) -> tuple[int, Any, int]:
+    """Return time (ns since 1970 UTC), lane value and StatusCode of one reading, or of its (time, value, status).
 
     The time is the source's, else the server's, else `now`. A value that does not fit the kind is BadTypeMismatch.
     """
-    ts = time_of(data.SourceTimestamp or data.ServerTimestamp, now)
-    status = data.StatusCode.value if data.StatusCode is not None else int(StatusCode.GOOD)
+    ts, value, status = data if isinstance(data, tuple) else parts_of(data, now)
     nothing = NOTHING.get(kind, 0)
-    if status & 0x80000000 or data.Value is None or data.Value.Value is None:
+    if status & 0x80000000 or value is None:
         return ts, nothing, status if status & 0x80000000 else int(StatusCode.BAD_NOT_SUPPORTED)
     try:
-        return ts, convert(data.Value.Value, kind), status
+        return ts, convert(value, kind), status
     except (TypeError, ValueError, OverflowError):
         return ts, nothing, int(StatusCode.BAD_TYPE_MISMATCH)
+
+
+def parts_of(data: ua.DataValue, now: int) -> tuple[int, Any, int]:
+    """Return time (ns since 1970 UTC), value and StatusCode; its time is the source's, the server's, or `now`."""
+    status = data.StatusCode.value if data.StatusCode is not None else int(StatusCode.GOOD)
+    value = data.Value.Value if data.Value is not None else None
+    return time_of(data.SourceTimestamp or data.ServerTimestamp, now), value, status
 
 
 def convert(value: Any, kind: ValueKind) -> Any:
@@ -102,4 +114,5 @@ def time_of(stamp: datetime | None, now: int) -> int:
     if stamp is None:
         return now
     aware = stamp if stamp.tzinfo else stamp.replace(tzinfo=UTC)
-    return (aware - _EPOCH) // _MICROSECOND * 1000
+    micros = (aware - _EPOCH) // _MICROSECOND
+    return max(-_MICROS_MAX, min(_MICROS_MAX, micros)) * 1000
