@@ -3,11 +3,12 @@
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from asyncua import Client, ua
+from asyncua.client.ua_client import UaClientState
 from asyncua.crypto import security_policies
 from asyncua.crypto.cert_gen import (
     dump_private_key_as_pem,
@@ -23,8 +24,10 @@ from edge.core.errors import Disconnected
 from edge.core.language import say
 
 REQUEST_TIMEOUT_S = 4.0
-WATCHDOG_S = 1.0
+OPEN_DEADLINE_S = 15.0
 CLOSE_DEADLINE_S = 1.5
+SESSION_TIMEOUT_MS = 300_000
+"""How long a server keeps a session, with what it has not yet told, after the connection broke."""
 APPLICATION_URI = "urn:yulink:gateway"
 
 # asyncua tells at length what the supervisor says in one line.
@@ -67,51 +70,120 @@ def split_pem(text: str) -> tuple[CertProperties, CertProperties]:
     return CertProperties(parts[b"CERTIFICATE"], extension="pem"), CertProperties(parts[b"KEY"], extension="pem")
 
 
-@asynccontextmanager
-async def open_client(
+@dataclass(slots=True)
+class Kept:
+    """A session that the server may still hold after its connection broke."""
+
+    token: Any
+    nonce: bytes | None
+    policies: list[Any]
+
+
+class Connection:
+    """An open channel with a session. `resumed`: it is the kept session, with its subscriptions."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.lost = asyncio.Event()
+        self.resumed = False
+
+    def keep(self) -> Kept:
+        """Return what a later connection needs to take the session up again."""
+        return Kept(
+            self.client.uaclient.session.authentication_token, self.client._server_nonce, self.client._policy_ids
+        )
+
+    async def abandon(self) -> None:
+        """Close the connection and leave the session with the server."""
+        await _stop_renewing(self.client)
+        self.client.disconnect_socket()
+
+    async def close(self) -> None:
+        """End session and connection. Takes at most 1.5 s, also on a dead link."""
+        await _stop_renewing(self.client)
+        try:
+            async with asyncio.timeout(CLOSE_DEADLINE_S):
+                await self.client.uaclient.close_session(True)
+                await self.client.close_secure_channel()
+        except FAILURES:
+            pass  # the server ends it by itself
+        finally:
+            self.client.disconnect_socket()
+
+
+async def _stop_renewing(client: Client) -> None:
+    task, client._renew_channel_task = client._renew_channel_task, None
+    if task is not None:
+        task.cancel()
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()
+
+
+async def open_connection(
     section: OpcUaSection,
-    identity: Callable[[], Identity],
+    identity: Callable[[], "Identity"],
     secret: Callable[[str], str],
-    lost: Callable[[], None],
-) -> AsyncIterator[Client]:
-    """Connect and log in. `lost` is called when the connection breaks. Closing takes at most 3 s, also on a dead link.
+    kept: Kept | None = None,
+    judge: Callable[[bytes], None] = lambda certificate: None,
+) -> Connection:
+    """Connect and log in; takes up the kept session where the server still has it. Closes what failed.
+
+    `judge` raises Disconnected for a server certificate that is not trusted.
 
     Raises:
-        Disconnected: unreachable, refused, or the server does not offer the security asked for.
+        Disconnected: unreachable, refused, not trusted, or the server does not offer the security asked for.
     """
-    client = Client(section.opcua, timeout=REQUEST_TIMEOUT_S, watchdog_intervall=WATCHDOG_S)
+    client = Client(section.opcua, timeout=REQUEST_TIMEOUT_S)
     client.name = "Yulink"
     client.application_uri = APPLICATION_URI
-
-    async def connection_lost(error: Exception) -> None:
-        lost()
-
-    client.connection_lost_callback = connection_lost
+    client.session_timeout = SESSION_TIMEOUT_MS
+    connection = Connection(client)
     try:
-        try:
-            await _secure(client, section, identity)
+        async with asyncio.timeout(OPEN_DEADLINE_S):
+            await _secure(client, section, identity, judge)
             await _log_in(client, section, secret)
-            await client.connect()
-        except Disconnected:
-            raise
-        except FAILURES as error:
+            await _open(connection, kept)
+    except BaseException as error:
+        await connection.abandon()
+        if isinstance(error, FAILURES) and not isinstance(error, Disconnected):
             raise _unreachable(section, error) from error
-        yield client
-    finally:
-        await _close(client)
+        raise
+    client._start_renew_loop()
+    return connection
 
 
-async def _close(client: Client) -> None:
-    try:
-        async with asyncio.timeout(CLOSE_DEADLINE_S):
-            await client.disconnect()
-    except (*FAILURES, asyncio.CancelledError):
-        client.disconnect_socket()
-        if (task := asyncio.current_task()) is not None and task.cancelling():
-            raise
+async def _open(connection: Connection, kept: Kept | None) -> None:
+    client = connection.client
+    await client.connect_socket()
+    await client.send_hello()
+    await client.open_secure_channel()
+    if kept is not None:
+        client.uaclient.session.restore_authentication_token(kept.token)
+        client._server_nonce, client._policy_ids = kept.nonce, kept.policies  # type: ignore[assignment]
+        try:
+            await client._activate_with_credentials()
+            connection.resumed = True
+        except ua.UaStatusCodeError:
+            client.uaclient.session.reset_authentication_token()
+            client._server_nonce = None
+    if not connection.resumed:
+        await client.create_session()
+        await client._activate_with_credentials()
+
+    def changed(state: UaClientState) -> None:
+        if state is UaClientState.DISCONNECTED:
+            connection.lost.set()
+
+    client.uaclient._add_state_listener(changed)
 
 
-async def _secure(client: Client, section: OpcUaSection, identity: Callable[[], Identity]) -> None:
+async def _secure(
+    client: Client,
+    section: OpcUaSection,
+    identity: Callable[[], Identity],
+    judge: Callable[[bytes], None],
+) -> None:
     if section.security == "none":
         return
     endpoints = await client.connect_and_get_server_endpoints()
@@ -120,6 +192,7 @@ async def _secure(client: Client, section: OpcUaSection, identity: Callable[[], 
     certificate = next(
         e.ServerCertificate for e in endpoints if e.SecurityPolicyUri == _CLASSES[policy].URI and e.SecurityMode == mode
     )
+    judge(certificate)
     await client.set_security(
         _CLASSES[policy],
         own.certificate,

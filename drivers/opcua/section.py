@@ -10,11 +10,12 @@ from pydantic import AfterValidator, Field
 from drivers.api import DriverSection, TagSection
 from edge.core.errors import Problem
 from edge.core.language import say
-from edge.core.section import SecretName, Section, refuse
+from edge.core.section import Duration, Frequency, Pause, SecretName, Section, refuse
 
 POLICIES = ("Aes256_Sha256_RsaPss", "Aes128_Sha256_RsaOaep", "Basic256Sha256")
 """Policies this driver uses, the strongest first. The older ones are broken and are not offered."""
 
+_PATH = re.compile(r"(?:/[^/]+)+")
 _NODE = re.compile(r"(?:ns=\d{1,5};)?(?:i=\d{1,10}|s=.+|g=[0-9a-fA-F-]{36}|b=[A-Za-z0-9+/=]+)")
 
 
@@ -30,10 +31,10 @@ def _check_url(url: str) -> str:
 
 
 def _check_node(node: str) -> str:
-    if _NODE.fullmatch(node) is None:
+    if (_PATH if node.startswith("/") else _NODE).fullmatch(node) is None:
         refuse(
-            say("{node!r} is not a node id", node=node),
-            say("write ns=2;s=Name or ns=2;i=1234; quote it where it holds a comma or brace"),
+            say("{node!r} is not a node id or path", node=node),
+            say("write ns=2;s=Name, ns=2;i=1234 or /Objects/Machine/Speed; quote it where it holds a comma or brace"),
         )
     return node
 
@@ -66,10 +67,35 @@ class OpcUaTag(TagSection):
     """One variable of the server."""
 
     node: Annotated[str, AfterValidator(_check_node)]
-    """Node id: `ns=2;s=Spindle/ActSpeed`, `ns=2;i=1234`."""
+    """Node id `ns=2;s=Spindle/ActSpeed`, `ns=2;i=1234`; or the path of browse names `/Objects/Cnc/Speed`, which is
+    looked up at each connection (`/Objects/2:Cnc/2:Speed` where a name stands in several namespaces). With `*`, `?` or
+    `**` it makes a tag for each variable it finds: `*` in the tag's name, or its end, takes the path."""
 
     type: Literal["bool", "int64", "uint64", "float64", "text"] | None = None
-    """What the values are. Default: what the server says."""
+    """What the values are. Default: what the server says. `text` gives an enumeration's words."""
+
+    pick: str | None = None
+    """Which part of an array or structure: `3`, `Position.X`, `Axes.0.Load`. Default: a tag for each part."""
+
+    sampling: Pause | None = None
+    """How often the server looks at the variable; `0ms`: as fast as it can. Default: `every`."""
+
+    queue: Annotated[int, Field(ge=1, le=10_000)] = 10
+    """How many values the server holds back between two notifications before the oldest are dropped (and marked)."""
+
+    heartbeat: Duration | None = None
+    """Report the value again when it has not changed for so long. Default: the device's."""
+
+    rate: Frequency | None = None
+    """Samples a second, for an array that is a waveform."""
+
+    full_scale: Annotated[float, Field(gt=0)] | None = None
+    """The physical value of sample 32768 of a waveform of 16-bit integers."""
+
+    @property
+    def spreads(self) -> bool:
+        """Whether it may stand for several tags, which get their names from the server."""
+        return self.node.startswith("/") and ("*" in self.node or "?" in self.node)
 
 
 class OpcUaSection(DriverSection):
@@ -89,6 +115,15 @@ class OpcUaSection(DriverSection):
 
     mode: Literal["subscribe", "poll"] = "subscribe"
     """Whether the server tells changes, or is read at each interval."""
+
+    heartbeat: Duration | None = None
+    """Report values again that have not changed for so long. Default: only changes."""
+
+    events: bool = False
+    """Whether the server's events and alarms go into the log as events."""
+
+    history: bool = True
+    """Whether values that came while the connection was lost are asked from the server, where it has a history."""
 
     tags: Annotated[Mapping[str, OpcUaTag], Field(min_length=1)]
     """The values to read, by name. `load_{x,y,z}` makes three tags, `{}` in the node stands for x, y, z."""
