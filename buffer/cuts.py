@@ -1,6 +1,7 @@
 """A run of the log cut for a parcel: its columns on file, what it covers, and what is in no parcel yet."""
 
 import json
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -12,6 +13,14 @@ from edge.core.delivery import Identity, Priority
 WHOLE = 0  # the priority of parcels of format 1, which hold events and data together
 
 COLUMNS = "epoch, seq, first, last, rows, bytes, priority, part, parts, instead_of, notice, held"
+INTO_PARCEL = f"INTO parcel (consumer, state, historical, {COLUMNS}) VALUES ({', '.join('?' * 15)})"
+
+EPOCH_BITS = 53  # what a JSON number holds exactly in every language
+
+
+def new_epoch() -> int:
+    """Draw the number of an epoch."""
+    return secrets.randbits(EPOCH_BITS - 1) + 1
 
 
 class State(IntEnum):
@@ -58,6 +67,11 @@ class Cut:
             *(self.epoch, self.seq, self.first, self.last, self.rows, self.stored_bytes, self.priority),
             *(self.part, self.parts, json.dumps(self.instead_of) if self.instead_of else "", self.notice, self.held),
         )
+
+    def row(self, consumer: str) -> tuple[Any, ...]:
+        """Return the values that `INTO_PARCEL` takes."""
+        state = State.SENT if self.sent else State.NEW
+        return (consumer, int(state), self.lane is Priority.BACKLOG, *self.columns())
 
     @property
     def identity(self) -> tuple[int, int]:

@@ -1,7 +1,6 @@
 """The log: everything that was read, durable, in order; and the positions of those who consume it."""
 
 import asyncio
-import secrets
 import sqlite3
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -15,6 +14,7 @@ import aiosqlite
 
 from buffer import ledger, recovery
 from buffer.classes import ClassMap
+from buffer.cuts import new_epoch
 from buffer.database import Database
 from buffer.log_time import LogTime
 from buffer.outbox import ParcelOutbox
@@ -36,7 +36,6 @@ PRUNE_EVERY_S = 60.0
 RATE_SAMPLES = 11  # one a minute
 READ_ROWS_MAX = 100_000
 READ_SEGMENTS_MAX = 1000
-EPOCH_BITS = 53  # what a JSON number holds exactly in every language
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,7 +386,7 @@ async def _begin_run(
     db: aiosqlite.Connection, clock: Clock, vault: Vault, consumers: Sequence[str], position: int
 ) -> dict[str, int]:
     """Draw this run's key, and each consumer's epoch: no two of them ever give one identity to different content."""
-    epochs = {name: secrets.randbits(EPOCH_BITS - 1) + 1 for name in consumers}
+    epochs = {name: new_epoch() for name in consumers}
     named = [(name,) for name in consumers]
     await db.execute("BEGIN IMMEDIATE")
     await db.executemany("INSERT INTO epoch VALUES (?, ?)", [(epoch, clock.now()) for epoch in epochs.values()])

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import aiosqlite
 
 from buffer import quarantine
-from buffer.cuts import COLUMNS, WHOLE, Cut, Forgotten, State, Taken, Uncut, holes, length_of, part_of
+from buffer.cuts import COLUMNS, INTO_PARCEL, WHOLE, Cut, Forgotten, State, Taken, Uncut, holes, length_of, part_of
 from buffer.database import Database
 from buffer.gaps import read_gap
 from buffer.log_time import LogTime
@@ -27,6 +27,7 @@ from edge.core.batch import Event, Record
 from edge.core.catalogue import Catalogue, Tag
 from edge.core.data_class import DataClass
 from edge.core.delivery import Backlog, Gap, Identity, Parcel, Priority
+from edge.core.errors import CorruptSegment
 
 BACKLOG_AFTER_NS = 10 * 10**9
 CUT_SEGMENTS_MAX = 2000
@@ -51,7 +52,7 @@ class Source(Protocol):
 
 
 class ParcelOutbox:
-    """Implements `edge.core.delivery.Outbox`. Used by one task; all states lie in the database."""
+    """Implements `edge.core.delivery.Outbox`. Used by one task, but for `retry`; all states lie in the database."""
 
     def __init__(
         self, name: str, epoch: int, writer: Writer, database: Database, source: Source, time: LogTime
@@ -73,6 +74,7 @@ class ParcelOutbox:
         self._new: dict[Priority, list[Cut]] = {priority: [] for priority in Priority}
         self._uncut = {priority: Uncut() for priority in Priority}
         self._cutting: asyncio.Task[None] | None = None
+        self._numbering = asyncio.Lock()  # held from taking the next numbers of the epoch until they are used
         self._quarantined = 0
         self._said_gone: dict[tuple[int, int, int], Identity] = {}
 
@@ -128,19 +130,8 @@ class ParcelOutbox:
         await db.execute("INSERT OR REPLACE INTO consumer VALUES (?, ?, ?, 0)", (self.name, self._cut, self._event_cut))
         await db.execute("DELETE FROM backlog WHERE consumer = ?", (self.name,))
         await db.executemany("INSERT INTO backlog VALUES (?, ?, ?)", [(self.name, *each) for each in self._ranges])
-        await db.executemany(
-            f"INSERT OR IGNORE INTO parcel (consumer, state, historical, {COLUMNS})"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (
-                    self.name,
-                    State.SENT if parcel.sent else State.NEW,
-                    parcel.lane is Priority.BACKLOG,
-                    *parcel.columns(),
-                )
-                for parcel in self._waiting.values()
-            ],
-        )
+        waiting = [parcel.row(self.name) for parcel in self._waiting.values()]
+        await db.executemany(f"INSERT OR IGNORE {INTO_PARCEL}", waiting)
 
     def selects(self, tag: Tag) -> bool:
         """Tell whether any reading of a tag may be in a parcel."""
@@ -192,6 +183,10 @@ class ParcelOutbox:
 
     async def _cut_next(self, rows_max: int, priority: Priority) -> None:
         """Cut one parcel, or find that there is nothing to cut, or that what was live has become backlog."""
+        async with self._numbering:
+            await self._cut_of(rows_max, priority)
+
+    async def _cut_of(self, rows_max: int, priority: Priority) -> None:
         match priority:
             case Priority.EVENT:
                 first, limit = self._event_cut + 1, self._writer.position
@@ -357,8 +352,11 @@ class ParcelOutbox:
             return replace(told_as, instead_of=cut.instead_of, gone=gone)
         hour = 0
         if cut.held:
-            found = await quarantine.find(self._database, self._source.vault, cut.held)
-            records, gaps = found[1] if found else [], []
+            try:
+                found = await quarantine.find(self._database.read, self._source.vault, cut.held)
+            except CorruptSegment:
+                found = None
+            records, gaps = found or [], [] if found else [Gap(cut.rows, 0, 0, GONE)]
         else:
             records, gaps = await self._rows_of(cut)
             hour = await self._hour(cut) if cut.priority != Priority.EVENT else 0
@@ -570,13 +568,13 @@ class ParcelOutbox:
             await self._add([self._notice(parcel.gaps, gone=[(epoch, seq, seq)])], instead_of=cut)
             return 0
         times = [time for record in parcel.records for time in times_of(record)]
-        entry = Quarantined(0, epoch, seq, self._time.now(), reason, rows, min(times), max(times))
+        entry = Quarantined(0, self.name, epoch, seq, self._time.now(), reason, rows, min(times), max(times), chain)
         notice = self._notice([*parcel.gaps, Gap(rows, min(times), max(times), f"set aside: {reason}")])
         notice.instead_of = chain
         data = quarantine.pack(self._source.vault, parcel.records)
 
         async def keep(db: aiosqlite.Connection) -> None:
-            await quarantine.keep(db, self.name, entry, chain, data)
+            await quarantine.keep(db, entry, data)
             await self._writer.ledger.set_aside(db, self.name, parcel.hour, parcel.records)
 
         await self._add([notice], instead_of=cut, also=keep)
@@ -585,20 +583,23 @@ class ParcelOutbox:
 
     async def quarantined(self) -> list[Quarantined]:
         """Return what is set aside, oldest first."""
-        return await quarantine.listed(self._database, self.name)
+        return await quarantine.listed(self._database.read, self.name)
 
-    async def retry(self, entry_ids: Collection[int]) -> int:
-        """Send again what is set aside; it stays there until it is confirmed. Returns how many parcels that makes."""
-        trying = {parcel.held for parcel in self._waiting.values()}
-        cuts = []
-        for entry in await self.quarantined():
-            if entry.id in entry_ids and entry.id not in trying:
-                found = await quarantine.find(self._database, self._source.vault, entry.id)
-                cut = self._notice(())
-                cut.notice, cut.held, cut.rows, cut.priority = "", entry.id, entry.rows, Priority.BACKLOG
-                cut.instead_of = tuple(found[0]) if found else ()
-                cuts.append(cut)
-        return len(await self._add(cuts)) if cuts else 0
+    async def retry(self, entry_ids: Collection[int] | None = None) -> list[int]:
+        """Send again what is set aside, all of it or these; it stays there until it is confirmed.
+
+        Returns the ids of what goes now: not of what is on its way already. Any task may call it.
+        """
+        async with self._numbering:
+            trying = {parcel.held for parcel in self._waiting.values()}
+            chosen = [
+                entry
+                for entry in await self.quarantined()
+                if entry.id not in trying and (entry_ids is None or entry.id in entry_ids)
+            ]
+            if chosen:
+                await self._number([quarantine.again(entry, self._cut) for entry in chosen])
+            return [entry.id for entry in chosen]
 
     def _notice(self, gaps: Sequence[Gap], gone: Sequence[tuple[int, int, int]] = ()) -> Cut:
         """Return a parcel that covers nothing in the log, but tells something urgent."""
@@ -609,9 +610,12 @@ class ParcelOutbox:
         self, cuts: Sequence[Cut], instead_of: Cut | None = None, also: Step | None = None
     ) -> list[Identity]:
         """Store parcels as the next ones of this epoch, in the place of another one."""
-        if self._cutting is not None:
-            await asyncio.shield(self._cutting)
-            self._cutting = None
+        async with self._numbering:
+            return await self._number(cuts, instead_of, also)
+
+    async def _number(
+        self, cuts: Sequence[Cut], instead_of: Cut | None = None, also: Step | None = None
+    ) -> list[Identity]:
         for number_, cut in enumerate(cuts, self._seq + 1):
             cut.epoch, cut.seq, cut.sent, cut.replayed = self.epoch, number_, False, False
 
@@ -621,11 +625,7 @@ class ParcelOutbox:
                     "UPDATE parcel SET state = ? WHERE consumer = ? AND epoch = ? AND seq = ?",
                     (State.REPLACED, self.name, *instead_of.identity),
                 )
-            await db.executemany(
-                f"INSERT INTO parcel (consumer, state, historical, {COLUMNS})"
-                " VALUES (?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [(self.name, cut.lane is Priority.BACKLOG, *cut.columns()) for cut in cuts],
-            )
+            await db.executemany(f"INSERT {INTO_PARCEL}", [cut.row(self.name) for cut in cuts])
             if instead_of is not None:  # what was counted as sent is not counted so again
                 await db.executemany(
                     "UPDATE parcel SET handed ="
@@ -636,8 +636,11 @@ class ParcelOutbox:
             if also is not None:
                 await also(db)
 
-        await self._writer.do(step, lambda _: self._admit(cuts, instead_of))
-        self._seq += len(cuts)
+        def then(_: object) -> None:
+            self._seq += len(cuts)
+            self._admit(cuts, instead_of)
+
+        await self._writer.do(step, then)
         return [cut.identity for cut in cuts]
 
     async def confirm(self, epoch: int, seqs: Sequence[int]) -> int:

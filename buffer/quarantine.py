@@ -3,14 +3,16 @@
 import json
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import aiosqlite
 
-from buffer.database import Database
+from buffer.cuts import Cut
+from buffer.ledger import Fetch
 from buffer.vault import Vault
 from edge.core.batch import Record
-from edge.core.delivery import Identity
+from edge.core.delivery import Identity, Priority
 
 QUARANTINE_MAX = 1000
 _SIZE = struct.Struct("<I")
@@ -18,9 +20,16 @@ _SIZE = struct.Struct("<I")
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """One message that was set aside. Times are nanoseconds since 1970 UTC."""
+    """One message that was set aside. Times are nanoseconds since 1970 UTC.
+
+    uplink        the consumer it was cut for
+    since         when it was set aside
+    instead_of    every number it went under, its last one included: when it goes again it names them
+    stored_bytes  its size in the log
+    """
 
     id: int
+    uplink: str
     epoch: int
     seq: int
     since: int
@@ -28,6 +37,8 @@ class Quarantined:
     rows: int
     ts_min: int
     ts_max: int
+    instead_of: tuple[Identity, ...]
+    stored_bytes: int = 0
 
 
 def pack(vault: Vault, records: Sequence[Record]) -> bytes:
@@ -37,51 +48,56 @@ def pack(vault: Vault, records: Sequence[Record]) -> bytes:
 
 
 def unpack(vault: Vault, data: bytes) -> list[Record]:
-    """Return what `pack` was given."""
+    """Return what `pack` was given. Raises CorruptSegment."""
     records, at = [], 0
     while at < len(data):
-        (size,) = _SIZE.unpack_from(data, at)
+        size = int.from_bytes(data[at : at + _SIZE.size], "little")
         at += _SIZE.size
         records.append(vault.read(0, data[at : at + size]))
         at += size
     return records
 
 
-async def keep(
-    db: aiosqlite.Connection,
-    consumer: str,
-    entry: Quarantined,
-    instead_of: Sequence[tuple[int, int]],
-    data: bytes,
-) -> None:
+async def keep(db: aiosqlite.Connection, entry: Quarantined, data: bytes) -> None:
     """Store one, and let the oldest go above `QUARANTINE_MAX`: all of them have been told as gaps."""
     await db.execute(
         "INSERT INTO quarantine (consumer, epoch, seq, since, reason, rows, ts_min, ts_max, instead_of, data)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            *(consumer, entry.epoch, entry.seq, entry.since, entry.reason, entry.rows, entry.ts_min, entry.ts_max),
-            *(json.dumps(instead_of), data),
+            *(entry.uplink, entry.epoch, entry.seq, entry.since, entry.reason, entry.rows, entry.ts_min, entry.ts_max),
+            *(json.dumps(entry.instead_of), data),
         ),
     )
     await db.execute(
         "DELETE FROM quarantine WHERE consumer = ? AND id <="
         " (SELECT id FROM quarantine WHERE consumer = ? ORDER BY id DESC LIMIT 1 OFFSET ?)",
-        (consumer, consumer, QUARANTINE_MAX),
+        (entry.uplink, entry.uplink, QUARANTINE_MAX),
     )
 
 
-async def listed(database: Database, consumer: str) -> list[Quarantined]:
-    """Return all that is set aside, oldest first."""
-    rows = await database.read(
-        "SELECT id, epoch, seq, since, reason, rows, ts_min, ts_max FROM quarantine WHERE consumer = ? ORDER BY id",
-        (consumer,),
+async def listed(fetch: Fetch, uplink: str | None = None) -> list[Quarantined]:
+    """Return all that is set aside, of one uplink or of all, oldest first."""
+    rows = await fetch(
+        "SELECT id, consumer, epoch, seq, since, reason, rows, ts_min, ts_max, instead_of, length(data) FROM quarantine"
+        " WHERE consumer = ifnull(?, consumer) ORDER BY id",
+        (uplink,),
     )
-    return [Quarantined(*row) for row in rows]
+    return [_entry(row) for row in rows]
 
 
-async def find(database: Database, vault: Vault, entry_id: int) -> tuple[list[Identity], list[Record]] | None:
-    """Return what an entry stands for and its records; None when it is no more there."""
-    rows = await database.read("SELECT instead_of, data FROM quarantine WHERE id = ?", (entry_id,))
-    if not rows:
-        return None
-    return [(int(epoch), int(seq)) for epoch, seq in json.loads(rows[0][0])], unpack(vault, rows[0][1])
+async def find(fetch: Fetch, vault: Vault, entry_id: int) -> list[Record] | None:
+    """Return the records of an entry; None when it is no more there. Raises CorruptSegment."""
+    for (data,) in await fetch("SELECT data FROM quarantine WHERE id = ?", (entry_id,)):
+        return unpack(vault, data)
+    return None
+
+
+def again(entry: Quarantined, cut: int) -> Cut:
+    """Return the parcel that sends an entry once more; the data up to the position `cut` is in parcels already."""
+    return Cut(0, 0, cut + 1, cut, entry.rows, 0, Priority.BACKLOG, instead_of=entry.instead_of, held=entry.id)
+
+
+def _entry(row: Sequence[Any]) -> Quarantined:
+    columns = {field.name: value for field, value in zip(fields(Quarantined), row, strict=True)}
+    chain = tuple((int(epoch), int(seq)) for epoch, seq in json.loads(columns["instead_of"]))
+    return Quarantined(**columns | {"instead_of": chain})

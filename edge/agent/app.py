@@ -4,7 +4,7 @@ import asyncio
 import logging
 import resource
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from buffer.log import Log, open_log
+from buffer.quarantine_view import unknown_uplink
 from drivers.api import Counting, DeviceContext, Scheduled, Shared
 from edge.agent.bookkeeping import keep
 from edge.agent.clock_watch import watch
@@ -104,7 +105,8 @@ class Agent:
                     secret=self.settings.secret(limits.encrypt) if limits.encrypt else None,
                 )
             )
-            await closing.enter_async_context(serve_status(self._data_dir, self.describe))
+            orders = {"quarantine_retry": self._retry}
+            await closing.enter_async_context(serve_status(self._data_dir, self.describe, orders))
             async with asyncio.TaskGroup() as flow:
                 delivering = self._start_uplinks(flow)
                 async with asyncio.TaskGroup() as intake:
@@ -221,6 +223,15 @@ class Agent:
             self._events_total += 1
             self._events.append({"ts": record.ts, "source": record.source, "kind": record.kind, "text": record.message})
         await self._log.put(record, tally)
+
+    async def _retry(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Send again what is set aside, of one uplink or of all, all of it or some `ids`; tell which that is."""
+        assert self._log is not None
+        uplink, ids = asked.get("uplink"), asked.get("ids")
+        if uplink is not None and uplink not in self._uplinks:
+            raise unknown_uplink(uplink, self._uplinks)
+        names = self._uplinks if uplink is None else [uplink]
+        return {"ids": [entry for name in names for entry in await self._log.outbox(name).retry(ids)]}
 
     def describe(self) -> dict[str, Any]:
         """Return the state of everything, as JSON types; `yulink status` and the demo show it."""

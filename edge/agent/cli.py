@@ -241,17 +241,46 @@ def parser() -> argparse.ArgumentParser:
         say("show what became of the readings, by device and hour"),
         "yulink ledger --hours 8 --data-dir /var/lib/yulink",
     )
-    ledger.add_argument(
-        "config",
-        type=Path,
-        nargs="?",
-        metavar="CONFIG",
-        help=say("the configuration; needed for an encrypted log only"),
-    )
+    _sealed_config(ledger)
     _data_dir(ledger)
     ledger.add_argument("--device", metavar="DEVICE", help=say("only this device"))
     ledger.add_argument("--hours", type=int, default=24, metavar="N", help=say("the last N hours; default: 24"))
     ledger.add_argument("--json", action="store_true", help=say("print one JSON object a line"))
+
+    quarantine = _command(
+        commands,
+        "quarantine",
+        None,
+        say("messages that cannot pass: list them, try them again, export them"),
+        "yulink quarantine list --data-dir /var/lib/yulink",
+    )
+    actions = quarantine.add_subparsers(title=say("actions"), metavar=say("ACTION"), required=True)
+    listing = _command(
+        actions, "list", _quarantine_list, say("show what is set aside, and why"), "yulink quarantine list"
+    )
+    _sealed_config(listing)
+    listing.add_argument("--json", action="store_true", help=say("print one JSON object a line"))
+    again = _command(
+        actions,
+        "retry",
+        _quarantine_retry,
+        say("send it again; a stopped agent does so at its next start"),
+        "yulink quarantine retry 3 4",
+    )
+    again.add_argument("ids", type=int, nargs="*", metavar="ID", help=say("messages, by the numbers of `list`"))
+    again.add_argument("--all", action="store_true", help=say("everything that is set aside"))
+    export = _command(
+        actions,
+        "export",
+        _quarantine_export,
+        say("write its values to a file, one JSON object each; they stay where they are"),
+        "yulink quarantine export aside.jsonl",
+    )
+    export.add_argument("file", type=Path, metavar="FILE", help=say("a new file; - is the standard output"))
+    _sealed_config(export)
+    for action in (listing, again, export):
+        _data_dir(action)
+        action.add_argument("--uplink", metavar="NAME", help=say("only of this uplink"))
     return top
 
 
@@ -298,6 +327,16 @@ def _nats(command: argparse.ArgumentParser) -> None:
 
 def _config(command: argparse.ArgumentParser) -> None:
     command.add_argument("config", type=Path, metavar="CONFIG", help=say("a YAML file, or a folder of them"))
+
+
+def _sealed_config(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "config",
+        type=Path,
+        nargs="?",
+        metavar="CONFIG",
+        help=say("the configuration; needed for an encrypted log only"),
+    )
 
 
 def _timeout(command: argparse.ArgumentParser) -> None:
@@ -402,6 +441,24 @@ def _ledger(arguments: argparse.Namespace) -> int:
     from edge.agent.ledger_command import run
 
     return run(arguments.config, arguments.data_dir, arguments.device, arguments.hours, json_output=arguments.json)
+
+
+def _quarantine_list(arguments: argparse.Namespace) -> int:
+    from edge.agent.quarantine_command import show
+
+    return show(arguments.config, arguments.data_dir, arguments.uplink, json_output=arguments.json)
+
+
+def _quarantine_retry(arguments: argparse.Namespace) -> int:
+    from edge.agent.quarantine_command import retry
+
+    return retry(arguments.data_dir, arguments.ids, arguments.uplink, everything=arguments.all)
+
+
+def _quarantine_export(arguments: argparse.Namespace) -> int:
+    from edge.agent.quarantine_command import export
+
+    return export(arguments.config, arguments.data_dir, arguments.file, arguments.uplink)
 
 
 def _keys_new(arguments: argparse.Namespace) -> int:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from unicodedata import east_asian_width
 
 from buffer.ledger_view import read_ledger
+from edge.agent import table
 from edge.agent.app import LOG_NAME
 from edge.agent.loader import load
 from edge.core.clock import Clock, SystemClock
@@ -66,8 +66,7 @@ def render(lines: Sequence[Line], clock: Clock) -> str:
             counts = (one.sent, one.committed, one.late, sum(one.dropped.values()), line.waiting(name))
             row += [f"{count:,}" for count in counts]
         rows.append([*row, _off(line, clock)])
-    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(_line(row, widths) for row in rows)
+    return table.render(rows, left=(0, 1, len(head) - 1))
 
 
 def _off(line: Line, clock: Clock) -> str:
@@ -79,16 +78,3 @@ def _off(line: Line, clock: Clock) -> str:
     if line.undelivered:
         parts.append(say("network: {rows:,} rows late or waiting", rows=line.undelivered))
     return ", ".join(parts) or "–"
-
-
-def _width(text: str) -> int:
-    return sum(2 if east_asian_width(letter) in "WF" else 1 for letter in text)
-
-
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    left = (0, 1, len(row) - 1)
-    cells = []
-    for place, (cell, width) in enumerate(zip(row, widths, strict=True)):
-        space = " " * (width - _width(cell))
-        cells.append(cell + space if place in left else space + cell)
-    return "  ".join(cells).rstrip()

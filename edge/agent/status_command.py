@@ -61,7 +61,11 @@ def render(status: dict[str, Any]) -> str:
         lines.append(say("uplink {name}: {state}; {waiting}", name=uplink["name"], state=state, waiting=waiting))
         if aside := uplink["backlog"]["quarantined"]:
             lines.append(
-                say("uplink {name}: {count} messages that cannot pass are set aside", name=uplink["name"], count=aside)
+                say(
+                    "uplink {name}: {count} messages that cannot pass are set aside; see `yulink quarantine list`",
+                    name=uplink["name"],
+                    count=aside,
+                )
             )
     if not status["uplinks"]:
         lines.append(say("uplink: none configured"))

@@ -19,7 +19,7 @@ from edge.core.errors import Disconnected, YulinkError
 from edge.core.language import say
 from uplink import batch_pb2 as pb
 from uplink.encode import BadMessage
-from uplink.receiver import books
+from uplink.receiver import books, lines
 from uplink.receiver.columns import Column, Readings, Tags, read
 from uplink.receiver.message import Arrived, Progress, Refused, husk, kind_of, verify, verify_catalogue
 from uplink.receiver.reception import Outcome, StoreCounters
@@ -360,34 +360,14 @@ class SqliteStore:
             "SELECT device, tag, ts, value, unit, quality, kind FROM reading WHERE id BETWEEN ? AND ?",
             (first, last),
         ):
-            shown = None if quality & 0x80000000 else _shown(value, kind)
-            yield {
-                "gateway": gateway,
-                "device": device,
-                "tag": tag,
-                "ts": iso(ts),
-                "value": shown,
-                "unit": unit,
-                "quality": f"0x{quality:08X}",
-                **common,
-            }
+            yield lines.reading(gateway, device, tag, ts, value, unit, quality, kind) | common
         for device, tag, ts, rate_hz, full_scale, unit, quality, short, single in self._db.execute(
             "SELECT device, name, ts, rate_hz, full_scale, unit, quality, int16_samples, float32_samples"
             " FROM waveform JOIN tag ON tag.key = waveform.tag WHERE message = ?",
             (key,),
         ):
             samples = len(short) // 2 if short else len(single or b"") // 4
-            wave = {
-                "gateway": gateway,
-                "device": device,
-                "tag": tag,
-                "ts": iso(ts),
-                "rate_hz": rate_hz,
-                "full_scale": full_scale,
-                "unit": unit,
-                "samples": samples,
-                "quality": f"0x{quality:08X}",
-            }
+            wave = lines.waveform(gateway, device, tag, ts, rate_hz, full_scale, unit, samples, quality)
             yield {"waveform": wave | common}
         for ts, source, kind, severity, text, facts in self._db.execute(
             "SELECT ts, source, kind, severity, text, facts FROM event WHERE message = ?", (key,)
@@ -396,12 +376,17 @@ class SqliteStore:
                 told = {"signature": known.get("signature", "")}
                 yield {"ledger": json.loads(known["line"]) | told | common}
                 continue
-            event = {"gateway": gateway, "ts": iso(ts), "source": source, "kind": kind, "severity": severity}
-            yield {"event": event | {"text": text, "facts": json.loads(facts)} | common}
+            yield {"event": lines.event(gateway, ts, source, kind, severity, text, json.loads(facts)) | common}
         for rows, ts_min, ts_max, reason, data_class, tags in self._db.execute(
             "SELECT rows, ts_min, ts_max, reason, data_class, tags FROM gap WHERE message = ?", (key,)
         ):
-            gap = {"gateway": gateway, "rows": rows, "from": iso(ts_min), "to": iso(ts_max), "reason": reason}
+            gap = {
+                "gateway": gateway,
+                "rows": rows,
+                "from": lines.iso(ts_min),
+                "to": lines.iso(ts_max),
+                "reason": reason,
+            }
             named = {self._tag_path(gateway, tag): count for tag, count in json.loads(tags)}
             yield {"gap": gap | {"class": data_class, "tags": named} | common}
 
@@ -430,21 +415,6 @@ def _stored(column: Column) -> list[Any]:
         for place in np.flatnonzero((column.value < 0) & (column.kind == pb.UINT64)):
             values[place] = str(values[place] + 2**64)
     return values
-
-
-def _shown(value: Any, kind: int) -> Any:
-    if kind == pb.BOOL:
-        return bool(value)
-    if kind == pb.UINT64:
-        return int(value)
-    if kind == pb.FLOAT64 and isinstance(value, float) and np.isinf(value):
-        return "Infinity" if value > 0 else "-Infinity"
-    return value
-
-
-def iso(ts: int) -> str:
-    """Return nanoseconds since 1970 UTC as ISO 8601 with microseconds."""
-    return f"{np.datetime64(ts // 1000, 'us')}Z"
 
 
 def _line(fields: dict[str, Any]) -> str:

@@ -1,0 +1,63 @@
+"""A log that another process may be writing, or nobody: looked into without touching it."""
+
+import sqlite3
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+
+from buffer.schema import APPLICATION_ID, VERSION, number, open_reader
+from buffer.vault import Vault
+from edge.core.catalogue import Catalogue, Tag, ValueKind
+from edge.core.errors import LogError
+from edge.core.language import say
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One state of a log, as it was when the view was opened."""
+
+    vault: Vault
+    catalogue: Catalogue
+    _db: aiosqlite.Connection
+
+    async def fetch(self, query: str, parameters: tuple[Any, ...] = ()) -> Iterable[Any]:
+        """Run a query and return all rows."""
+        return await self._db.execute_fetchall(query, parameters)
+
+
+@asynccontextmanager
+async def open_view(path: Path, secret: str | None = None) -> AsyncIterator[View]:
+    """Open the log at `path` for reading alone.
+
+    Raises:
+        LogError: there is none, or it cannot be read; or it is sealed and the secret is not its own.
+    """
+    check_is_there(path)
+    vault = Vault(secret)
+    try:
+        async with open_reader(path) as db:
+            made = await number(db, "PRAGMA application_id"), await number(db, "PRAGMA user_version")
+            if made != (APPLICATION_ID, VERSION):
+                raise LogError(
+                    say("{path} is no log of this version of Yulink", path=path),
+                    hint=say("start the agent once: it brings an older log up to date"),
+                )
+            await db.execute("BEGIN")  # one state of the log for all that follows
+            vault.learn([(int(row[0]), row[1]) for row in await db.execute_fetchall("SELECT id, wrapped FROM key")])
+            tags = []
+            for tag, *hidden, kind in await db.execute_fetchall("SELECT id, device, name, unit, kind FROM tag"):
+                device, name, unit = vault.show(tag, hidden[0], hidden[1], hidden[2])
+                tags.append(Tag(tag, device, name, ValueKind(kind), unit))
+            yield View(vault, Catalogue(tags), db)
+    except sqlite3.Error as error:
+        raise LogError(say("the log {path} cannot be read: {error}", path=path, error=error)) from error
+
+
+def check_is_there(path: Path) -> None:
+    """Raise LogError where there is no log."""
+    if not path.is_file():
+        raise LogError(say("there is no log at {path}", path=path), hint=say("name the agent's --data-dir"))
