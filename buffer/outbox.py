@@ -732,3 +732,20 @@ class ParcelOutbox:
             historical_rows=self._uncut[Priority.BACKLOG].rows
             + sum(parcel.rows for parcel in waiting if parcel.lane is Priority.BACKLOG),
         )
+
+    async def oldest(self) -> int | None:
+        """Return when the oldest of what is not committed was stored; see `edge.core.delivery.Outbox`."""
+        times = [await self._first_stored(event=event) for event in (True, False)]
+        return min((stored for stored in times if stored is not None), default=None)
+
+    async def _first_stored(self, *, event: bool) -> int | None:
+        sign = "=" if event else "<>"
+        for first, last in sorted(self.open_ranges(event=event)):
+            found = await self._database.read(
+                f"SELECT stored FROM segment WHERE position BETWEEN ? AND ? AND kind {sign} {EVENT_KIND}"
+                " ORDER BY position LIMIT 1",
+                (first, last),
+            )
+            if found:
+                return int(found[0][0])
+        return None

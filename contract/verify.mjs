@@ -1,6 +1,6 @@
 // Opens messages of Yulink gateways and proves that none is missing, with stock libraries and nothing of the gateway.
 //   npm install && node verify.mjs v1/golden      (brain.key, ca.pem, index.json and the messages)
-// Prints one JSON object a reading or line of the ledger, then what is missing. Exit 1 when something is, or is not authentic.
+// Prints one JSON object a reading, line of the ledger or health message, then what is missing. Exit 1 when something is, or is not authentic.
 import assert from "node:assert";
 import { createDecipheriv, createPrivateKey, verify, X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -65,7 +65,7 @@ async function learn(topic, message) {
 }
 const bytes = (each) => (typeof each === "string" ? each : new Uint8Array(each));
 
-// What a COSE_Encrypt0 (or, unsealed, a Zstandard frame) holds.
+// What a COSE_Encrypt0 holds; what is not sealed as it is.
 function opened(topic, message) {
   if (message[0] === 0xd0) {
     const [header, unprotected, sealed] = parts(message);
@@ -76,7 +76,7 @@ function opened(topic, message) {
     cipher.setAuthTag(sealed.slice(-16));
     message = Buffer.concat([cipher.update(sealed.slice(0, -16)), cipher.final()]);
   }
-  return decompress(message);
+  return message;
 }
 
 const sums = (line) => line.reduce((all, each) => [...all, BigInt.asIntN(64, (all.at(-1) ?? 0n) + each)], []);
@@ -115,10 +115,14 @@ for (const { topic, file: name } of JSON.parse(file("index.json"))) {
   const kind = topic.split("/")[3];
   if (kind === "key") await learn(topic, file(name));
   else if (kind === "catalog") {
-    const catalogue = Catalogue.decode(opened(topic, file(name)));
+    const catalogue = Catalogue.decode(decompress(opened(topic, file(name))));
     for (const tag of catalogue.tags) tags.set(`${catalogue.gateway} ${tag.id}`, [catalogue.device, tag]);
+  } else if (kind === "health") {
+    const health = JSON.parse(Buffer.from(opened(topic, file(name))).toString());
+    assert(topic === `v1/${health.gateway}/health`, "moved to another topic");
+    console.log(JSON.stringify({ health }));
   } else {
-    const batch = Batch.decode(opened(topic, file(name)));
+    const batch = Batch.decode(decompress(opened(topic, file(name))));
     assert(topic.startsWith(`v1/${batch.gateway}/`), "moved to another topic");
     const epoch = `${batch.gateway} ${batch.epoch}`;
     const seqs = seen.get(epoch) ?? seen.set(epoch, new Set()).get(epoch);

@@ -4,8 +4,8 @@
     protoc -I v1 --python_out . v1/batch.proto
     python verify.py v1/golden                                  # brain.key, ca.pem, index.json and the messages
 
-Prints one JSON object a reading or line of the ledger, then what is missing. Exit 1 when something is, or is not
-authentic.
+Prints one JSON object a reading, line of the ledger or health message, then what is missing. Exit 1 when something
+is, or is not authentic.
 """
 
 import base64
@@ -69,14 +69,14 @@ def learn(topic: str, message: bytes) -> None:
 
 
 def opened(topic: str, message: bytes) -> bytes:
-    """Return what a COSE_Encrypt0 (or, unsealed, a Zstandard frame) holds."""
+    """Return what a COSE_Encrypt0 holds; what is not sealed as it is."""
     if message[0] == 0xD0:
         protected, unprotected, sealed = cbor2.loads(message).value
         gateway, key = keys[cbor2.loads(protected)[4]]
         assert topic.startswith(f"v1/{gateway}/"), "moved to another topic"
         aad = cbor2.dumps(["Encrypt0", protected, topic.encode()])
         message = AESGCM(key).decrypt(unprotected[5], sealed, aad)
-    return zstd.decompress(message)
+    return message
 
 
 def sums(line: list) -> list:
@@ -121,10 +121,14 @@ for entry in json.loads((folder / "index.json").read_text()):
     if kind == "key":
         learn(topic, message)
     elif kind == "catalog":
-        catalogue = pb.Catalogue.FromString(opened(topic, message))
+        catalogue = pb.Catalogue.FromString(zstd.decompress(opened(topic, message)))
         tags |= {(catalogue.gateway, tag.id): (catalogue.device, tag) for tag in catalogue.tags}
+    elif kind == "health":
+        health = json.loads(opened(topic, message))
+        assert topic == f"v1/{health['gateway']}/health", "moved to another topic"
+        print(json.dumps({"health": health}, ensure_ascii=False))
     else:
-        batch = pb.Batch.FromString(opened(topic, message))
+        batch = pb.Batch.FromString(zstd.decompress(opened(topic, message)))
         assert topic.startswith(f"v1/{batch.gateway}/"), "moved to another topic"
         seqs = seen.setdefault((batch.gateway, batch.epoch), set())
         if batch.seq in seqs:

@@ -51,6 +51,7 @@ class UplinkContext:
 
     equipment  tells what the catalogue says of each device
     put        takes an event into the log
+    health     tells how the gateway as a whole is: JSON types, see `contract/v1/schemas/health.schema.json`
     """
 
     site: str
@@ -58,6 +59,7 @@ class UplinkContext:
     clock: "Clock"
     equipment: "Callable[[], Mapping[str, Equipment]]"
     put: "Callable[[Event], Awaitable[None]]"
+    health: Callable[[], Mapping[str, Any]] = dict
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,15 @@ from uplink.sparkplug.section import SparkplugSection
 def _brain(section: MqttSection, context: UplinkContext) -> Uplink:
     from uplink.pump import Pump
 
-    return Pump(section, context.site, context.outbox, context.clock, equipment=context.equipment, put=context.put)
+    return Pump(
+        section,
+        context.site,
+        context.outbox,
+        context.clock,
+        equipment=context.equipment,
+        put=context.put,
+        health=context.health,
+    )
 
 
 def _sparkplug(section: SparkplugSection, context: UplinkContext) -> Uplink:

@@ -5,7 +5,8 @@ import json
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ from edge.core.errors import Disconnected, WrongInput
 from edge.core.language import say
 from uplink.catalogue import Equipment, encode_catalogue
 from uplink.encode import encode
+from uplink.health import Health
 from uplink.keys import read_public
 from uplink.poison import Suspicion
 from uplink.seal import BadSeal, Sealer
 from uplink.section import MqttSection
-from uplink.session import NO_MATCHING_SUBSCRIBERS, Access, Facts, MqttSession, Version, open_session
+from uplink.session import NO_MATCHING_SUBSCRIBERS, Access, Facts, MqttSession, Version, Will, open_session
 from uplink.share import BacklogShare
 
 PARCEL_ROWS_MAX = 5000
@@ -141,6 +143,7 @@ class Pump:
         folder: Path = Path(),
         equipment: Callable[[], Mapping[str, Equipment]] = dict,
         put: Callable[[Event], Awaitable[None]] | None = None,
+        health: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self._section = section
         self._site = site
@@ -163,6 +166,7 @@ class Pump:
         self._wake = asyncio.Event()
         self._progress = asyncio.Event()
         self._put = put
+        self._health = Health(site, outbox, clock, health, self._told_of_itself)
         self._acks: list[_Ack] = []
         self._recalls: list[_Recall] = []
         self._suspicion = Suspicion()
@@ -182,6 +186,7 @@ class Pump:
         self._resends = self._refused = self._connects = self._last_ack = self._acks_ignored = self._splits = 0
         self._last_error = ""
         self._refusal_logged: set[int] = set()
+        self._refused_topics: set[str] = set()
 
     async def run(self) -> None:
         """Deliver until cancelled, reconnecting with exponential back-off and full jitter.
@@ -192,7 +197,9 @@ class Pump:
         while True:
             connects = self._connects
             try:
-                async with open_session(self._access, self._versions) as (session, facts):
+                topic = f"{self._root}/health"
+                will = Will(topic, self._seal(topic, self._health.will()), retain=True)
+                async with open_session(replace(self._access, will=will), self._versions) as (session, facts):
                     await self._serve(session, facts)
             except Disconnected as error:
                 if str(error) != self._last_error:
@@ -221,6 +228,8 @@ class Pump:
         window = min(self._section.window, facts.receive_max)
         session.lost.add_done_callback(lambda _: self._wake.set())
         reading = asyncio.create_task(self._read_acks(session), name="uplink acknowledgements")
+        tell_health = partial(self._publish_retained, session, f"{self._root}/health")
+        telling = asyncio.create_task(self._health.tell(tell_health, lambda: self._draining), name="uplink health")
         waiting = asyncio.create_task(self._outbox.wait(), name="uplink waits for the log")
         try:
             while not session.lost.done():
@@ -241,18 +250,20 @@ class Pump:
         finally:
             self._wire_bytes_before += session.wire_bytes()
             self._session = None
-            for task in (reading, waiting):
+            for task in (reading, waiting, telling):
                 task.cancel()
-            await asyncio.wait([reading, waiting])
-            if reading.done() and not reading.cancelled() and (error := reading.exception()):
-                raise error
+            await asyncio.wait([reading, waiting, telling])
+            await self._health.farewell(tell_health, session.lost, stopped=self._draining)
+            for task in (reading, telling):
+                if not task.cancelled() and (error := task.exception()):
+                    raise error
 
     def _announce(self, session: MqttSession) -> None:
         """Publish the content key and the whole catalogue, retained, ahead of the messages that need them."""
         self._announce_wanted = False
         if self._sealer is not None:
             topic = f"{self._root}/key"
-            self._watch_announced(session.publish(topic, self._sealer.announcement(topic), retain=True))
+            self._watch_announced(topic, session.publish(topic, self._sealer.announcement(topic), retain=True))
         self._catalogue_told.clear()
         self._catalogue_revision = 0
         self._tell_catalogue(session)
@@ -273,17 +284,35 @@ class Pump:
             payload = encode_catalogue(self._site, device, tags, known, newest)
             if self._catalogue_told.get(device) != payload:
                 self._catalogue_told[device] = payload
-                topic = f"{self._root}/catalog/{device}"
-                self._watch_announced(session.publish(topic, self._seal(topic, payload), retain=True))
+                self._publish_retained(session, f"{self._root}/catalog/{device}", payload)
         self._catalogue_revision = revision
 
-    def _watch_announced(self, puback: "asyncio.Future[int]") -> None:
+    def _publish_retained(self, session: MqttSession, topic: str, plain: bytes) -> "asyncio.Future[int]":
+        """Publish something that the broker keeps for who comes later; a refusal is told."""
+        puback = session.publish(topic, self._seal(topic, plain), retain=True)
+        self._watch_announced(topic, puback)
+        return puback
+
+    def _watch_announced(self, topic: str, puback: "asyncio.Future[int]") -> None:
         def done(future: "asyncio.Future[int]") -> None:
-            if not future.cancelled() and future.result() >= 0x80:
-                self._last_error = say("the broker refuses our catalogue or key: check the access rules")
+            if future.cancelled() or future.result() < 0x80:
+                return
+            self._last_error = say("the broker refuses {topic}: check the access rules", topic=topic)
+            if topic not in self._refused_topics:
+                self._refused_topics.add(topic)
                 log.error(say("uplink: {error}", error=self._last_error))
 
         puback.add_done_callback(done)
+
+    def _told_of_itself(self) -> dict[str, Any]:
+        """Return what the health message says of this uplink besides its backlog."""
+        return {
+            "name": self._section.name,
+            "resends": self._resends,
+            "refused": self._refused,
+            "reconnects": max(self._connects - 1, 0),
+            "last_error": self._last_error,
+        }
 
     def _seal(self, topic: str, payload: bytes, number: tuple[int, int] | None = None) -> bytes:
         return payload if self._sealer is None else self._sealer.seal(topic, payload, number)

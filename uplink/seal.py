@@ -8,6 +8,7 @@ under a second key derived from the first: a forged one would make the gateway f
 """
 
 import base64
+import bisect
 import json
 import secrets
 import time
@@ -35,6 +36,9 @@ from uplink.keys import PrivateKey, PublicKey
 
 KEY_LIFETIME_S = 86_400.0
 NONCE_BYTES, SALT_BYTES, TAG_BYTES = 12, 4, 16
+
+_COUNTER_MAX = 2**64
+_HOLES_MAX = 1000
 
 _ENCRYPT0, _SIGN1 = 16, 18
 _ALG, _KID, _IV, _X5CHAIN, _NUMBER = 1, 4, 5, 33, "seq"
@@ -225,18 +229,20 @@ class _Content:
     key: bytes
     salt: bytes
     signing: Ed25519PublicKey | None
-    through: int = 0
-    beyond: set[int] = field(default_factory=set)
+    seen: list[tuple[int, int]] = field(default_factory=list)
 
     def repeated(self, counter: int) -> bool:
-        if counter <= self.through or counter in self.beyond:
+        """Note a counter and tell whether it was seen before. `seen` are ranges, ascending and apart."""
+        place = bisect.bisect_right(self.seen, (counter, _COUNTER_MAX))
+        first, last = self.seen[place - 1] if place else (counter, -1)
+        if counter <= last:
             return True
-        self.beyond.add(counter)
-        while self.through + 1 in self.beyond:
-            self.through += 1
-            self.beyond.discard(self.through)
-        if len(self.beyond) > 100_000:  # what the broker never gave us stays away
-            self.through = min(self.beyond)
+        after = place < len(self.seen) and self.seen[place][0] == counter + 1
+        end = self.seen[place][1] if after else counter
+        joins = place > 0 and last == counter - 1
+        self.seen[place - joins : place + after] = [(first if joins else counter, end)]
+        if len(self.seen) > _HOLES_MAX:  # what has not come for so long stays away
+            self.seen[:2] = [(self.seen[0][0], self.seen[1][1])]
         return False
 
 

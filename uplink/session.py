@@ -35,10 +35,11 @@ Version = Literal["5", "3.1.1"]
 
 @dataclass(frozen=True, slots=True)
 class Will:
-    """What the broker publishes with QoS 1, not retained, when the connection is lost."""
+    """What the broker publishes with QoS 1 when the connection is lost."""
 
     topic: str
     payload: bytes
+    retain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ class MqttSession:
         if self._context is not None:
             self._client.tls_set_context(self._context)
         if access.will is not None:
-            self._client.will_set(access.will.topic, access.will.payload, qos=1, retain=False)
+            self._client.will_set(access.will.topic, access.will.payload, qos=1, retain=access.will.retain)
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
         self._client.on_publish = self._on_publish

@@ -15,7 +15,8 @@ from buffer.log import Log, open_log
 from buffer.quarantine_view import unknown_uplink
 from drivers.api import Counting, DeviceContext, Scheduled, Shared
 from edge.agent.bookkeeping import keep
-from edge.agent.clock_watch import watch
+from edge.agent.clock_watch import ClockHealth, watch
+from edge.agent.health import Rate, facts
 from edge.agent.ingest import Ingest, TagRule
 from edge.agent.memory import give_back_now_and_then, memory_mb
 from edge.agent.settings import Device, Settings
@@ -78,6 +79,8 @@ class Agent:
         self._log: Log | None = None
         self._uplinks: dict[str, Uplink] = {}
         self._signer = self._find_signer()
+        self._clock_health = ClockHealth()
+        self._rate = Rate(self._clock)
 
     def stop(self) -> None:
         """Ask `run` to drain and return. Safe to call from a signal handler of the loop."""
@@ -112,7 +115,7 @@ class Agent:
                 async with asyncio.TaskGroup() as intake:
                     self._intake = intake
                     watching = [
-                        intake.create_task(watch(self._clock, self._put), name="clock"),
+                        intake.create_task(watch(self._clock, self._put, self._clock_health), name="clock"),
                         intake.create_task(give_back_now_and_then(self._clock), name="memory"),
                         intake.create_task(keep(self._log, self._clock, self._tellers, self._statement), name="ledger"),
                     ]
@@ -145,9 +148,16 @@ class Agent:
             log.warning(say("no uplink is configured: readings stay in the log"))
         for section in self.settings.uplinks:
             outbox = self._log.outbox(section.name)
-            context = UplinkContext(self.settings.site, outbox, self._clock, self._equipment, self._put)
+            context = UplinkContext(
+                self.settings.site, outbox, self._clock, self._equipment, self._put, self._tell_health
+            )
             self._uplinks[section.name] = kind_of(section).create(section, context)
         return [flow.create_task(uplink.run(), name=f"uplink {name}") for name, uplink in self._uplinks.items()]
+
+    def _tell_health(self) -> dict[str, Any]:
+        assert self._log is not None
+        devices = [running.health for running in self._running.values()]
+        return facts(devices, self._rate, self._log.statistics(), self._clock_health)
 
     def _equipment(self) -> dict[str, Equipment]:
         """Return what the catalogue tells of each device beyond its tags."""

@@ -18,7 +18,7 @@ from edge.agent.status import NoAgent, ask_status, give_order
 from edge.agent.table import render
 from edge.core.batch import Batch, Event, Record, Waveform
 from edge.core.catalogue import Catalogue
-from edge.core.clock import SystemClock
+from edge.core.clock import SystemClock, iso8601
 from edge.core.errors import WrongInput, YulinkError
 from edge.core.language import say
 from uplink.catalogue import KINDS
@@ -87,10 +87,10 @@ def as_json(content: Content) -> dict[str, Any]:
         "seq": entry.seq,
         "devices": content.devices,
         "rows": entry.rows,
-        "from": lines.iso(entry.ts_min),
-        "to": lines.iso(entry.ts_max),
+        "from": iso8601(entry.ts_min),
+        "to": iso8601(entry.ts_max),
         "bytes": entry.stored_bytes,
-        "since": lines.iso(entry.since),
+        "since": iso8601(entry.since),
         "reason": entry.reason,
         "retrying": content.retrying,
         "damaged": content.records is None,

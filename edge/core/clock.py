@@ -4,7 +4,15 @@ import asyncio
 import heapq
 import itertools
 import time
+from datetime import datetime, timedelta
 from typing import Protocol
+
+_EPOCH = datetime(1970, 1, 1)
+
+
+def iso8601(ts: int) -> str:
+    """Return nanoseconds since 1970 UTC as ISO 8601 with microseconds; any int64 will do."""
+    return (_EPOCH + timedelta(microseconds=ts // 1000)).isoformat(timespec="microseconds") + "Z"
 
 
 class Clock(Protocol):

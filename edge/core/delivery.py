@@ -158,3 +158,9 @@ class Outbox(Protocol):
 
     def backlog(self) -> Backlog:
         """Return a snapshot of what is not committed."""
+
+    async def oldest(self) -> int | None:
+        """Return when the oldest of what is not committed was stored, ns since 1970 UTC; None when nothing waits.
+
+        Any task may ask.
+        """

@@ -14,11 +14,13 @@ import numpy as np
 
 from edge.core.batch import Batch, Event, Lane, Severity, Waveform
 from edge.core.catalogue import Catalogue, ValueKind
+from edge.core.clock import iso8601
 from edge.core.delivery import Gap, Parcel, Priority
 from edge.core.ledger import Line, Way
 from simulators.pki import make_pki
 from uplink.catalogue import Equipment, encode_catalogue
 from uplink.encode import encode
+from uplink.health import CONTRACT
 from uplink.keys import CLASSICAL, HYBRID, make_key, write_key
 from uplink.seal import Sealer
 from uplink.statement import Signer, statement
@@ -84,6 +86,41 @@ def parcels(signer: Signer | None = None) -> dict[str, Parcel]:
     }
 
 
+def health() -> dict[str, bytes]:
+    """A gateway with a lost device and a backlog, and the will of the same connection."""
+    facts = {
+        "values_s": 812.5,
+        "devices": {"connecting": 0, "connected": 3, "lost": 1},
+        "failing": [{"device": DEVICE, "state": "lost", "since": iso8601(START), "reason": "no answer · 无应答"}],
+        "log": {
+            "disk_bytes": 1_200_000_000,
+            "disk_bytes_max": 4_000_000_000,
+            "disk_free_bytes": 9_000_000_000,
+            "outage_h": 71.5,
+            "rows_dropped": 0,
+            "rows_thinned": 0,
+            "segments_corrupt": 0,
+            "damaged": 0,
+            "writable": True,
+            "last_error": "",
+        },
+        "clock": {"synchronised": True, "steps": 1, "last_step_s": -7200.0},
+    }
+    uplink = {"name": "brain", "resends": 2, "refused": 0, "reconnects": 1, "last_error": ""}
+    waiting = {"rows": 1000, "bytes": 4000, "oldest": iso8601(START), "quarantined": 0}
+    identity = {
+        "gateway": GATEWAY,
+        "started": iso8601(START),
+        "connection": 2,
+        "version": "0.1.0",
+        "contract": CONTRACT,
+    }
+    told = {"number": 1, "at": iso8601(START + 1000), "since": iso8601(START + 1000), **facts}
+    online = {**identity, "state": "online", **told, "uplink": uplink | waiting}
+    will = {**identity, "state": "offline"}
+    return {name: json.dumps(each, ensure_ascii=False).encode() for name, each in (("health", online), ("will", will))}
+
+
 def make(folder: Path) -> None:
     """Write keys, messages and their index."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -115,6 +152,8 @@ def make(folder: Path) -> None:
         topic = "event" if parcel.priority is Priority.EVENT else "data/telemetry"
         keep(name, f"v1/{GATEWAY}/{topic}", encode(parcel, GATEWAY, known.last_id))
     keep("telemetry-1-again", f"v1/{GATEWAY}/data/telemetry", encode(parcels()["telemetry-1"], GATEWAY, known.last_id))
+    for name, plain in health().items():
+        keep(name, f"v1/{GATEWAY}/health", plain)
     (folder / "index.json").write_text(json.dumps(index, indent=2) + "\n")
 
 

@@ -22,7 +22,7 @@ from tests.contract import golden
 from uplink.catalogue import decode_catalogue
 from uplink.encode import decode, encode
 from uplink.keys import read_private
-from uplink.receiver.message import Progress, kind_of
+from uplink.receiver.message import Progress, kind_of, verify_health
 from uplink.seal import Opener
 from uplink.statement import check
 
@@ -91,7 +91,8 @@ def ledger_line() -> dict[str, Any]:
 
 def check_lines(output: str) -> None:
     *found, last = (json.loads(line) for line in output.splitlines())
-    lines = [line for line in found if "ledger" not in line]
+    lines = [line for line in found if not line.keys() & {"ledger", "health"}]
+    assert [line["health"] for line in found if "health" in line] == list(map(json.loads, golden.health().values()))
     ((told),) = [line["ledger"] for line in found if "ledger" in line]
     assert told == ledger_line()
     assert last == {"missing": {f"{golden.GATEWAY} {golden.EPOCH}": [2]}}
@@ -124,7 +125,7 @@ def test_the_javascript_verifier_reads_what_went_in_and_names_what_is_missing(no
     check_lines(done.stdout)
 
 
-@pytest.mark.parametrize("file", ["key.bin", "catalogue.bin", "telemetry-1.bin", "event-4.bin"])
+@pytest.mark.parametrize("file", ["key.bin", "catalogue.bin", "telemetry-1.bin", "event-4.bin", "health.bin"])
 def test_both_verifiers_refuse_a_changed_message(generated: Path, node: Path, tmp_path: Path, file: str) -> None:
     shutil.copytree(golden.FOLDER, tmp_path / "golden")
     message = bytearray((tmp_path / "golden" / file).read_bytes())
@@ -156,6 +157,8 @@ def test_our_own_end_opens_the_golden_messages_with_either_key(key: str) -> None
             ]
             assert (catalogue.tags[0].ucum, catalogue.tags[0].classification) == ("%", "process/internal")
             assert catalogue.tags[1].path == "workshop-2/line-1/cell-3"
+        elif kind_of(topic) == "health":
+            assert verify_health(topic, plain).gateway == golden.GATEWAY
         else:
             progress.add(decode(plain).seq)
     assert progress.acknowledgement(7) == {"epoch": 7, "committed_through": 4, "missing": [[2, 2]]}
@@ -172,6 +175,8 @@ def test_the_golden_messages_are_what_this_version_would_send() -> None:
                 check(golden.GATEWAY, facts["line"], signature, authorities)
             event.facts_json = json.dumps(facts)
         assert kept == decode(encode(parcel, golden.GATEWAY, known.last_id))
+    for name, plain in golden.health().items():
+        assert (golden.FOLDER / f"{name}.unsealed.bin").read_bytes() == plain
     (wave,) = decode((golden.FOLDER / "telemetry-3.unsealed.bin").read_bytes()).waveforms
     assert np.frombuffer(wave.int16_samples, "<i2").tolist() == list(range(-8, 8))
 
@@ -185,6 +190,7 @@ def test_the_official_parser_reads_the_asyncapi_document_with_every_topic(node: 
         "data",
         "event",
         "gap",
+        "health",
         "ack",
         "cmd",
     }
@@ -196,10 +202,13 @@ def test_the_schemas_take_what_is_sent_and_refuse_what_is_not(node: Path, tmp_pa
     progress = Progress()
     for seq in (1, 2, 5, 9):
         progress.add(seq)
+    health, will = map(json.loads, golden.health().values())
     announcement = json.loads(cbor2.loads((golden.FOLDER / "key.bin").read_bytes()).value[2])
     for name, right, wrong in (
         ("acknowledgement", progress.acknowledgement(7), {"epoch": 7, "missing": [[1, 2]]}),
         ("announcement", announcement, announcement | {"alg": 1}),
+        ("health", health, health | {"state": "well"}),
+        ("health", will, will | {"connection": 0}),
         ("ledger", ledger_line(), ledger_line() | {"stored": -1}),
     ):
         schema = CONTRACT / "v1" / "schemas" / f"{name}.schema.json"

@@ -61,12 +61,14 @@ async def open_uplinks(folder: Path, *settings: dict[str, Any]) -> AsyncIterator
 
 
 @asynccontextmanager
-async def open_plant(folder: Path, **settings: Any) -> AsyncIterator[tuple[Log, Pump]]:
+async def open_plant(
+    folder: Path, health: Callable[[], dict[str, Any]] = dict, **settings: Any
+) -> AsyncIterator[tuple[Log, Pump]]:
     """A log with a tag `plc-1.count` and a pump that is not running yet."""
     section = MqttSection.model_validate({"latency": "50ms", **settings})
     async with open_log(folder / "log.sqlite3", CLOCK, commit_interval_s=0.01) as log:
         log.catalogue.intern("plc-1", "count", ValueKind.INT64, "pcs")
-        yield log, Pump(section, SITE, log.outbox(), CLOCK, put=log.put)
+        yield log, Pump(section, SITE, log.outbox(), CLOCK, put=log.put, health=health)
 
 
 def uplink_to(broker: Broker, pki: Pki, **settings: Any) -> dict[str, Any]:

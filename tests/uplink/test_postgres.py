@@ -20,6 +20,7 @@ from tests.postgres import Postgres, start_postgres
 from tests.support import until
 from tests.uplink.fleet import Gateway
 from tests.uplink.support import background, feed, open_plant, uplink_to
+from tests.uplink.test_health import health
 from tests.uplink.test_store import CATALOGUE, FIRST, THIRD
 from uplink.receiver.message import Arrived, Refused
 from uplink.receiver.postgres import PostgresStore
@@ -180,3 +181,15 @@ async def test_an_address_that_leads_nowhere_is_told(server: Postgres) -> None:
         with pytest.raises(error, match=words):
             await store.open()
         await store.close()
+
+
+async def test_of_each_gateway_the_newest_health_is_kept_whatever_order_the_writers_have(server: Postgres) -> None:
+    store = PostgresStore(server.dsn)
+    await store.open()
+    for arrived in (health(1, 2, "online"), health(1, 1, "online"), health(2, 1, "online"), health(1, None, "offline")):
+        assert (await store.commit([arrived], 1)).acknowledgements == []
+    assert await ask(server, "SELECT state, facts::json ->> 'connection' FROM health") == [("online", "2")]
+    await store.commit([health(1, 1, "stopped", "another run"), Arrived(health(1, 1, "online").topic, b"?")], 2)
+    assert await ask(server, "SELECT state, received FROM health") == [("stopped", 2)]
+    assert store.counters.quarantined == 1
+    await store.close()

@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from edge.core.errors import WrongInput
 from simulators.pki import Pki, make_pki
 from uplink import seal
 from uplink.keys import CLASSICAL, HYBRID, PrivateKey, make_key, read_private, read_public, write_key
-from uplink.seal import CIPHERS, BadSeal, Opener, Sealer, UnknownKey, is_sealed
+from uplink.seal import CIPHERS, BadSeal, Opener, Sealer, UnknownKey, _Content, is_sealed
 
 SITE = "chongqing/plant-1"
 KEY_TOPIC = f"v1/{SITE}/key"
@@ -259,3 +260,25 @@ def test_a_file_that_is_no_key_is_refused_with_what_to_do(
     with pytest.raises(WrongInput) as refused:
         read(tmp_path / "file")
     assert "yulink keys new" in refused.value.hint
+
+
+@given(st.lists(st.integers(1, 60), max_size=200))
+def test_counters_that_were_seen_are_told_from_new_ones_in_any_order_and_with_any_holes(counters: list[int]) -> None:
+    content = _Content("a/b", 3, b"", b"", None)
+    seen: set[int] = set()
+    for counter in counters:
+        assert content.repeated(counter) == (counter in seen)
+        seen.add(counter)
+    covered = [number for first, last in content.seen for number in range(first, last + 1)]
+    assert covered == sorted(seen)
+    assert all(last + 1 < first for (_, last), (first, _) in pairwise(content.seen)), "neighbours are one range"
+
+
+def test_holes_do_not_grow_without_bound() -> None:
+    content = _Content("a/b", 3, b"", b"", None)
+    for counter in range(1, 5000, 2):
+        assert not content.repeated(counter)
+    assert len(content.seen) <= 1000
+    assert content.repeated(4999)
+    assert not content.repeated(4998)
+    assert content.repeated(2), "what has not come for so long is taken for a repeat, never for new"

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from edge.core.clock import iso8601
 from uplink import batch_pb2 as pb
 
 
@@ -15,7 +16,7 @@ def reading(
         "gateway": gateway,
         "device": device,
         "tag": tag,
-        "ts": iso(ts),
+        "ts": iso8601(ts),
         "value": None if quality & 0x80000000 else _shown(value, kind),
         "unit": unit,
         "quality": f"0x{quality:08X}",
@@ -38,7 +39,7 @@ def waveform(
         "gateway": gateway,
         "device": device,
         "tag": tag,
-        "ts": iso(ts),
+        "ts": iso8601(ts),
         "rate_hz": rate_hz,
         "full_scale": full_scale,
         "unit": unit,
@@ -51,7 +52,7 @@ def event(gateway: str, ts: int, source: str, kind: str, severity: int, text: st
     """Return an event."""
     return {
         "gateway": gateway,
-        "ts": iso(ts),
+        "ts": iso8601(ts),
         "source": source,
         "kind": kind,
         "severity": severity,
@@ -68,8 +69,3 @@ def _shown(value: Any, kind: int) -> Any:
     if kind == pb.FLOAT64 and isinstance(value, float) and not np.isfinite(value):
         return "NaN" if np.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value
-
-
-def iso(ts: int) -> str:
-    """Return nanoseconds since 1970 UTC as ISO 8601 with microseconds."""
-    return f"{np.datetime64(ts // 1000, 'us')}Z"

@@ -10,6 +10,7 @@ from uplink.encode import BadMessage, decode
 
 NUMBER_MAX = 2**63 - 1
 RANGE_MAX = 1_000_000
+_WILL = 2**32 - 1  # a will has no number: it is the last word of its connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,38 @@ def husk(message: pb.Batch) -> pb.Batch:
 def absent(message: pb.Batch) -> list[tuple[int, int, int]]:
     """Return (epoch, first, last) of the messages that will not come, as a message says."""
     return [(one.epoch, one.first, one.last) for one in [*message.instead_of, *message.gone]]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What a gateway said of its state. Of one run, told by `started`, the highest `place` holds."""
+
+    gateway: str
+    state: str
+    started: str
+    place: int
+    facts: str
+
+
+def verify_health(topic: str, payload: bytes) -> Health:
+    """Return the health message, checked against the topic it came by. Raises BadMessage."""
+    try:
+        facts = json.loads(payload)
+        connection, number = int(facts["connection"]), int(facts.get("number", _WILL))
+        health = Health(
+            str(facts["gateway"]),
+            str(facts["state"]),
+            str(facts["started"]),
+            connection << 32 | number,
+            payload.decode(),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BadMessage(f"not a health message of this contract: {error}") from error
+    if topic != f"v1/{health.gateway}/health":
+        raise BadMessage(f"a health message of {health.gateway!r} came by the topic {topic!r}")
+    if not (0 <= connection < _WILL // 2 and 0 <= number <= _WILL):
+        raise BadMessage("a number that no database holds")
+    return health
 
 
 def verify_catalogue(topic: str, payload: bytes) -> pb.Catalogue:

@@ -11,7 +11,7 @@ from uplink import batch_pb2 as pb
 from uplink.encode import BadMessage
 from uplink.receiver.columns import Readings, Tags, read
 from uplink.receiver.copy import rows_of
-from uplink.receiver.message import Arrived, Refused, absent, husk, kind_of, verify, verify_catalogue
+from uplink.receiver.message import Arrived, Refused, absent, husk, kind_of, verify, verify_catalogue, verify_health
 from uplink.receiver.postgres_schema import connect
 from uplink.receiver.reception import Outcome, StoreCounters
 
@@ -51,6 +51,11 @@ SELECT gateway, epoch, upper(held) - 1 AS through, ARRAY(
     ORDER BY hole) AS missing
 FROM progress JOIN unnest($1::text[], $2::bigint[]) AS asked (gateway, epoch) USING (gateway, epoch)
 WHERE NOT isempty(held)
+"""
+_HEALTH = """
+INSERT INTO health VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (gateway) DO UPDATE SET state = excluded.state,
+    started = excluded.started, place = excluded.place, received = excluded.received, facts = excluded.facts
+WHERE health.started <> excluded.started OR health.place < excluded.place
 """
 _CATALOGUE = """
 INSERT INTO tag (gateway, device, protocol, id, name, kind, unit, ucum, path, classification)
@@ -192,8 +197,10 @@ class _Transaction:
                     await self._keep_announcement(db, each)
                 elif kind_of(each.topic) == "catalog":
                     await self._learn(db, each)
+                elif kind_of(each.topic) == "health":
+                    await self._keep_health(db, each)
             for place, each in enumerate(arrived):
-                if kind_of(each.topic) not in ("key", "catalog"):
+                if kind_of(each.topic) not in ("key", "catalog", "health"):
                     await self._read(db, place, each)
             if self._batches:
                 await self._insert(db)
@@ -209,6 +216,18 @@ class _Transaction:
             "DELETE FROM announcement WHERE topic = $1 AND id <="
             " (SELECT id FROM announcement WHERE topic = $1 ORDER BY id DESC LIMIT 1 OFFSET $2)",
             *(each.topic, ANNOUNCEMENTS_MAX),
+        )
+
+    async def _keep_health(self, db: "asyncpg.Connection[Any]", each: Arrived) -> None:
+        try:
+            health = verify_health(each.topic, each.payload)
+        except BadMessage as error:
+            self._aside.append(Refused(each.topic, each.payload, str(error)))
+            return
+        await db.execute(
+            _HEALTH,
+            *(health.gateway, _clean(health.state), _clean(health.started), health.place, self._now),
+            _clean(health.facts),
         )
 
     async def _learn(self, db: "asyncpg.Connection[Any]", each: Arrived) -> None:

@@ -38,6 +38,8 @@ CREATE TABLE IF NOT EXISTS yulink.gap (gateway text NOT NULL, rows bigint NOT NU
 ALTER TABLE yulink.gap ADD COLUMN IF NOT EXISTS data_class text NOT NULL DEFAULT '';
 ALTER TABLE yulink.gap ADD COLUMN IF NOT EXISTS tags bigint[] NOT NULL DEFAULT '{}';
 ALTER TABLE yulink.gap ADD COLUMN IF NOT EXISTS tag_rows bigint[] NOT NULL DEFAULT '{}';
+CREATE TABLE IF NOT EXISTS yulink.health (gateway text PRIMARY KEY, state text NOT NULL, started text NOT NULL,
+    place bigint NOT NULL, received bigint NOT NULL, facts text NOT NULL);
 CREATE TABLE IF NOT EXISTS yulink.announcement (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, topic text NOT NULL,
     payload bytea NOT NULL, received bigint NOT NULL);
 CREATE INDEX IF NOT EXISTS announcement_topic ON yulink.announcement (topic, id);

@@ -14,7 +14,7 @@ from uplink.session import Access, MqttSession, Received, open_session
 
 GROUP_MAX = 200
 SETTLE_EVERY_S = 1.0
-TOPICS = ("key", "catalog/#", "data/#", "event", "gap")
+TOPICS = ("key", "catalog/#", "data/#", "event", "gap", "health")
 
 log = logging.getLogger("yulink.receiver")
 

@@ -15,13 +15,24 @@ import numpy as np
 from cryptography import x509
 
 from edge.core import lock
+from edge.core.clock import iso8601
 from edge.core.errors import Disconnected, YulinkError
 from edge.core.language import say
 from uplink import batch_pb2 as pb
 from uplink.encode import BadMessage
 from uplink.receiver import books, lines
 from uplink.receiver.columns import Column, Readings, Tags, read
-from uplink.receiver.message import Arrived, Progress, Refused, husk, kind_of, verify, verify_catalogue
+from uplink.receiver.message import (
+    Arrived,
+    Health,
+    Progress,
+    Refused,
+    husk,
+    kind_of,
+    verify,
+    verify_catalogue,
+    verify_health,
+)
 from uplink.receiver.reception import Outcome, StoreCounters
 from uplink.statement import KIND
 
@@ -57,6 +68,8 @@ CREATE TABLE IF NOT EXISTS gap (message INTEGER NOT NULL, gateway TEXT NOT NULL,
     tags TEXT NOT NULL DEFAULT '[]');
 CREATE TABLE IF NOT EXISTS absent (gateway TEXT NOT NULL, epoch INTEGER NOT NULL, first INTEGER NOT NULL,
     last INTEGER NOT NULL, replaced INTEGER NOT NULL, PRIMARY KEY (gateway, epoch, first, last)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS health (gateway TEXT PRIMARY KEY, state TEXT NOT NULL, started TEXT NOT NULL,
+    place INTEGER NOT NULL, received INTEGER NOT NULL, facts TEXT NOT NULL, printed INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS announcement (topic TEXT NOT NULL, payload BLOB NOT NULL, received INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS quarantine (received INTEGER NOT NULL, topic TEXT NOT NULL, reason TEXT NOT NULL,
     payload BLOB NOT NULL);
@@ -168,6 +181,9 @@ class SqliteStore:
                     if kind_of(each.topic) == "catalog":
                         self._learn(verify_catalogue(each.topic, each.payload))
                         continue
+                    if kind_of(each.topic) == "health":
+                        self._keep_health(verify_health(each.topic, each.payload), now)
+                        continue
                     message = verify(each.topic, each.payload)
                     readings = read(message, self._tags.setdefault(message.gateway, Tags()))
                 except BadMessage as error:
@@ -220,6 +236,14 @@ class SqliteStore:
             "DELETE FROM announcement WHERE topic = ? AND rowid <="
             " (SELECT rowid FROM announcement WHERE topic = ? ORDER BY rowid DESC LIMIT 1 OFFSET ?)",
             (each.topic, each.topic, ANNOUNCEMENTS_MAX),
+        )
+
+    def _keep_health(self, health: Health, now: int) -> None:
+        self._db.execute(
+            "INSERT INTO health VALUES (?, ?, ?, ?, ?, ?, 0) ON CONFLICT DO UPDATE SET state = excluded.state,"
+            " started = excluded.started, place = excluded.place, received = excluded.received, facts = excluded.facts,"
+            " printed = 0 WHERE health.started <> excluded.started OR health.place < excluded.place",
+            (health.gateway, health.state, health.started, health.place, now, health.facts),
         )
 
     def _announcements(self, gateway: str) -> list[tuple[str, bytes]]:
@@ -338,11 +362,15 @@ class SqliteStore:
         )
 
     def _print(self) -> None:
+        told = self._db.execute("SELECT gateway, facts FROM health WHERE printed = 0").fetchall()
+        for _, facts in told:
+            sys.stdout.write(_line({"health": json.loads(facts)}) + "\n")
         last = 0
         for key, line in self._unprinted():
             sys.stdout.write(line + "\n")
             last = key
         sys.stdout.flush()
+        self._db.executemany("UPDATE health SET printed = 1 WHERE gateway = ?", [(gateway,) for gateway, _ in told])
         if last:
             self._db.execute("UPDATE message SET printed = 1 WHERE printed = 0 AND id <= ?", (last,))
 
@@ -383,8 +411,8 @@ class SqliteStore:
             gap = {
                 "gateway": gateway,
                 "rows": rows,
-                "from": lines.iso(ts_min),
-                "to": lines.iso(ts_max),
+                "from": iso8601(ts_min),
+                "to": iso8601(ts_max),
                 "reason": reason,
             }
             named = {self._tag_path(gateway, tag): count for tag, count in json.loads(tags)}

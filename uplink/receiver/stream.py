@@ -133,7 +133,7 @@ def identity_of(topic: str, payload: bytes) -> str:
     A sealed message tells its number in the header that its seal protects. Who changes it on the way cannot hide a
     message longer than the stream remembers ids: the gateway sends again what is not acknowledged.
     """
-    if kind_of(topic) not in ("key", "catalog"):
+    if kind_of(topic) not in ("key", "catalog", "health"):
         try:
             if is_sealed(payload):
                 number = number_of(payload)
