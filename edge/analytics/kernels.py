@@ -1,36 +1,42 @@
-"""The one place where a kernel becomes machine code, or stays numpy where numba is missing."""
+"""The one place where a kernel becomes machine code, or stays Python where numba is missing."""
 
 import os
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
+R = TypeVar("R")
 
 HAS_NUMBA = find_spec("numba") is not None
-"""Some machines have no wheel of it: there the numpy twins give the same numbers."""
+"""Some machines have no wheel of it: there the twins give the same numbers."""
 
 COMPILED = HAS_NUMBA and os.environ.get("NUMBA_DISABLE_JIT", "0") != "1"
 """Whether kernels run as machine code."""
 
 
-def kernel(signature: str, twin: Callable[P, None]) -> Callable[[Callable[P, None]], Callable[P, None]]:
+def kernel(
+    signature: str | Callable[[Any], Any], twin: Callable[P, R] | None = None
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Compile a kernel for one signature, without the interpreter's lock; `twin` takes its place without numba.
 
-    The compiled code is cached where a place is writable. Where none is, numba raises at the
-    definition; then it is compiled at each start, for a start must never fail on a cache.
+    `signature` is numba's text, or makes the signature of the module numba, which records need. A kernel without a
+    twin runs as the Python it is written in. The compiled code is cached where a place is
+    writable. Where none is, numba raises at the definition; then it is compiled at each start, for a start must
+    never fail on a cache.
     """
 
-    def decorate(function: Callable[P, None]) -> Callable[P, None]:
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
         if not COMPILED:
-            return twin
+            return twin or function
         import numba
 
+        types = signature if isinstance(signature, str) else signature(numba)
         options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
         try:
-            compiled: Callable[P, None] = numba.njit(signature, cache=True, **options)(function)
+            compiled: Callable[P, R] = numba.njit(types, cache=True, **options)(function)
         except (RuntimeError, OSError):
-            compiled = numba.njit(signature, **options)(function)
+            compiled = numba.njit(types, **options)(function)
         return compiled
 
     return decorate

@@ -1,0 +1,196 @@
+"""Meters: from readings of registers and powers to energy between any two instants, in any order of arrival."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntFlag
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.analytics.energy import points as kernels
+
+MILLIONTHS = 1_000_000
+"""Energy is counted in whole millionths of the meter's unit."""
+
+ROOM_BYTES = 32 * 2**20
+"""What the points of all meters may take."""
+
+_ROOM_LEAST, _ROOM_MOST = 256, 8192
+
+
+class Mark(IntFlag):
+    """What happened in an interval. An interval with one of these is not a plain difference of two readings."""
+
+    GAP = kernels.GAP
+    ROLLED = kernels.ROLLED
+    RESET = kernels.RESET
+    JUMP = kernels.JUMP
+    GLITCH = kernels.GLITCH
+    EXCHANGED = kernels.REBASED
+    RATIO = kernels.RATIO
+    MISSING = kernels.MISSING
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What happened to a meter at an instant: another meter in its place, another transformer ratio, or both.
+
+    ts          ns since 1970 UTC
+    per         meter's units a raw unit from here on; None if that stays
+    end, start  the last reading of the old meter and the first of the new one; None if it is the same meter
+    """
+
+    ts: int
+    per: float | None = None
+    end: float | None = None
+    start: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MeterSpec:
+    """A meter as the kernels need it.
+
+    name     tells meters apart when a state is taken up again
+    power    whether the readings are a power that is to be integrated; else a register that climbs
+    per      meter's units a raw unit; for a power: units an hour
+    modulus  where the register rolls over, raw units; 0 never
+    top      the most it can climb a second, raw units; None if not known
+    changes  in order of time
+    """
+
+    name: str
+    power: bool = False
+    per: float = 1.0
+    modulus: float = 0.0
+    top: float | None = None
+    changes: tuple[Change, ...] = ()
+
+
+@dataclass(slots=True)
+class Dirty:
+    """Where a meter's energy may differ from what was measured before: from and to in ns since 1970 UTC."""
+
+    meter: int
+    begin: int
+    end: int
+
+
+class Meters:
+    """The points of many meters.
+
+    Args:
+        specs: the meters; their place in this list is how they are called from here on.
+        gap: ns from which on what lies between two readings counts as interpolated.
+        cell: ns in which only the first and the last reading of a register matter. Every edge asked for should lie
+            on its grid: then what is measured is exact, else it is interpolated inside a cell.
+        room: points kept a meter; None for as many as fit the budget. What arrives for an instant before the oldest
+            point is counted as late.
+    """
+
+    def __init__(
+        self, specs: Sequence[MeterSpec], *, gap: int = 900 * 10**9, cell: int = 60 * 10**9, room: int | None = None
+    ) -> None:
+        self.specs = tuple(specs)
+        self._gap, self._cell = gap, cell
+        each = ROOM_BYTES // max(len(specs), 1) // kernels.POINT.itemsize
+        self._points = np.zeros((len(specs), room or min(max(each, _ROOM_LEAST), _ROOM_MOST)), kernels.POINT)
+        self._meters = np.zeros(len(specs), kernels.METER)
+        self._next_change = np.full(len(specs), np.iinfo(np.int64).max)
+        self._changes = [list(spec.changes) for spec in specs]
+        scales = list[tuple[int, float]]()
+        for place, spec in enumerate(specs):
+            meter = self._meters[place]
+            meter["kind"] = kernels.POWER if spec.power else kernels.REGISTER
+            meter["modulus"] = spec.modulus
+            meter["top"] = np.inf if spec.top is None else spec.top
+            meter["fast_until"] = kernels.NEVER
+            meter["first_scale"] = len(scales)
+            scales.append((kernels.NEVER, spec.per * MILLIONTHS))
+            scales += [(change.ts, change.per * MILLIONTHS) for change in spec.changes if change.per is not None]
+            meter["scales"] = len(scales) - meter["first_scale"]
+            if spec.changes:
+                self._next_change[place] = spec.changes[0].ts
+        self._scales = np.array(scales, kernels.SCALE)
+        self._clean()
+
+    def take(self, meter: NDArray[np.int32], ts: NDArray[np.int64], value: NDArray[np.float64]) -> None:
+        """Take readings, in any order; those that are not finite are left out.
+
+        Args:
+            meter: (n,) i4, places in `specs`.
+            ts: (n,) i8, ns since 1970 UTC.
+            value: (n,) f8, raw units.
+        """
+        finite = np.isfinite(value)
+        if not finite.all():
+            meter, ts, value = meter[finite], ts[finite], value[finite]
+        due = ts >= self._next_change[meter]
+        if due.any():
+            for place in np.unique(meter[due]):
+                self._change(int(place), int(ts[due & (meter == place)].max()))
+        kernels.push(self._points, self._meters, self._scales, self._gap, self._cell, meter, ts, value)
+
+    def _change(self, place: int, until: int) -> None:
+        """Set the points of all changes up to an instant."""
+        left = self._changes[place]
+        while left and left[0].ts <= until:
+            change = left.pop(0)
+            if change.end is not None:
+                self._insert(place, change.ts, change.end, kernels.FIXED)
+            elif change.per is not None:
+                self._insert(place, change.ts, 0.0, kernels.RATIO | kernels.FIXED)
+            if change.start is not None:
+                self._insert(place, change.ts, change.start, kernels.REBASED | kernels.FIXED)
+        self._next_change[place] = left[0].ts if left else np.iinfo(np.int64).max
+
+    def _insert(self, place: int, ts: int, raw: float, mark: int) -> None:
+        row, meter = self._points[place], self._meters[place]
+        kernels.insert(row, meter, self._scales, self._gap, self._cell, ts, raw, mark)
+
+    def measure(
+        self, which: NDArray[np.int32], edges: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the energy of some meters between neighbouring edges, and what happened there.
+
+        Args:
+            which: (k,) i4, places in `specs`.
+            edges: (n,) i8, ns since 1970 UTC, ascending.
+
+        Returns:
+            (k, n - 1) i8 in millionths of the meter's unit, and (k, n - 1) i8 of `Mark`.
+        """
+        out = np.empty((len(which), len(edges) - 1), np.int64)
+        marks = np.empty_like(out)
+        kernels.intervals(self._points, self._meters, self._scales, self._gap, self._cell, which, edges, out, marks)
+        return out, marks
+
+    def dirty(self) -> list[Dirty]:
+        """Return where energy may have changed since the last call, by meter."""
+        touched = np.flatnonzero(self._meters["dirty_from"] <= self._meters["dirty_to"])
+        # The last reading may have moved on the short way since.
+        found = [
+            Dirty(
+                int(place),
+                int(self._meters["dirty_from"][place]),
+                int(max(self._meters["dirty_to"][place], self._meters["last_ts"][place])),
+            )
+            for place in touched
+        ]
+        self._clean()
+        return found
+
+    def _clean(self) -> None:
+        self._meters["dirty_from"] = np.iinfo(np.int64).max
+        self._meters["dirty_to"] = np.iinfo(np.int64).min
+
+    def oldest(self, place: int) -> int:
+        """Return the instant before which readings are too late; the beginning of time while nothing was let go."""
+        return int(self._points[place, 0]["ts"]) if self._meters[place]["let_go"] else kernels.NEVER
+
+    def latest(self) -> NDArray[np.int64]:
+        """Return the instant of each meter's last reading; the beginning of time for none."""
+        return np.where(self._meters["count"] > 0, self._meters["last_ts"], kernels.NEVER)
+
+    def counts(self) -> dict[str, int]:
+        """Return what was not taken as it came: `late` and `twice`, of all meters."""
+        return {key: int(self._meters[key].sum()) for key in ("late", "twice")}
