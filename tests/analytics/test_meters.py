@@ -156,16 +156,12 @@ def test_an_exchange_and_a_new_ratio_count_with_what_held_at_the_time(order: lis
     st.lists(st.tuples(st.integers(1, 300), st.floats(-50, 500)), min_size=2, max_size=40),
     st.randoms(use_true_random=False),
 )
-def test_a_power_is_integrated_by_trapezia_in_any_order(
-    steps: list[tuple[int, float]], random: Random
-) -> None:
+def test_a_power_is_integrated_by_trapezia_in_any_order(steps: list[tuple[int, float]], random: Random) -> None:
     at, readings = 0, Readings()
     for seconds, power in steps:
         at += seconds * S
         readings.append((at, power))
-    expected = sum(
-        (p0 + p1) / 2 * (t1 - t0) / (3600 * S) for (t0, p0), (t1, p1) in pairwise(readings)
-    )
+    expected = sum((p0 + p1) / 2 * (t1 - t0) / (3600 * S) for (t0, p0), (t1, p1) in pairwise(readings))
     shuffled = readings[:]
     random.shuffle(shuffled)
     energy, _ = measure(fill(MeterSpec("m", power=True), shuffled), 0, at + MIN)
