@@ -3,11 +3,13 @@
 import json
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Any
+from typing import Any, Protocol
 
+from buffer.vault import Vault
 from edge.core.batch import Batch, Record
+from edge.core.catalogue import Catalogue
 from edge.core.delivery import Identity, Priority
 
 WHOLE = 0  # the priority of parcels of format 1, which hold events and data together
@@ -15,7 +17,20 @@ WHOLE = 0  # the priority of parcels of format 1, which hold events and data tog
 COLUMNS = "epoch, seq, first, last, rows, bytes, priority, part, parts, instead_of, notice, held"
 INTO_PARCEL = f"INTO parcel (consumer, state, historical, {COLUMNS}) VALUES ({', '.join('?' * 15)})"
 
+ROW_BYTES = 8  # about what a row takes in the log, where a segment's rows are not all wanted
 EPOCH_BITS = 53  # what a JSON number holds exactly in every language
+
+
+class Source(Protocol):
+    """The log, as far as parcels need it."""
+
+    catalogue: Catalogue
+    vault: Vault
+
+    async def records(
+        self, first: int, last: int, *, events: bool = True, data: bool = True
+    ) -> list[tuple[int, Record | None]]:
+        """Return what lies at these positions."""
 
 
 def new_epoch() -> int:
@@ -152,3 +167,27 @@ def part_of(record: Record, part: int, parts: int) -> Record:
     if not isinstance(record, Batch):
         return record
     return record.take(slice(len(record) * part // parts, len(record) * (part + 1) // parts))
+
+
+def halves_of(cut: Cut, ends: Sequence[tuple[int, int]]) -> list[Cut]:
+    """Return two cuts with about half of a cut's rows each; none when it is a single row.
+
+    `ends` are (position, rows) of what it covers, without positions that have no rows.
+    """
+    halves: list[Cut] = []
+    half = sum(rows for _, rows in ends) / 2
+    if len(ends) > 1:
+        seen = 0
+        for position, rows in ends[:-1]:
+            seen += rows
+            if seen >= half or position == ends[-2][0]:
+                halves = [replace(cut, last=position, rows=seen), replace(cut, first=position + 1)]
+                halves[1].rows = max(round(half * 2) - seen, 0)
+                break
+    elif ends and length_of(ends[0][1], cut.part, cut.parts) > 1:
+        halves = [replace(cut, part=2 * cut.part + n, parts=2 * cut.parts) for n in (0, 1)]
+        for piece in halves:
+            piece.rows = length_of(ends[0][1], piece.part, piece.parts)
+    for piece in halves:
+        piece.instead_of, piece.stored_bytes = (*cut.instead_of, cut.identity), cut.stored_bytes // 2
+    return halves

@@ -2,31 +2,26 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import aiosqlite
 import numpy as np
 import numpy.typing as npt
 
+from buffer.fetch import Fetch
+from buffer.ledger_lines import lines
 from edge.core.batch import Batch, Event, Record, Waveform
 from edge.core.catalogue import TAG_ID_MAX, Catalogue
 from edge.core.delivery import Priority
 from edge.core.errors import CorruptSegment
-from edge.core.ledger import COUNTS, HOUR_NS, LATE_NS, Line, Tally, Way
+from edge.core.ledger import COUNTS, LATE_NS, Line, Tally
 from edge.core.quality import bad_mask, is_bad
 
 HOURS_MAX = 400 * 24
-GRACE_NS = 60 * 10**9
-AGAIN_NS = 3_600 * 10**9
-STATEMENT_LINES_MAX = 500
 COUNTED = 2  # `handed` of a parcel: 1 counted as sent, 2 as committed, which a replay does not do again
 BEFORE_UPLINK, DAMAGED = "pruned before this uplink", "log damaged"
-
-
-Fetch: TypeAlias = Callable[[str, tuple[Any, ...]], Awaitable[Iterable[Any]]]
-"""Runs a query with its parameters and returns all rows."""
 
 
 class Picks(Protocol):
@@ -432,61 +427,3 @@ class Ledger:
         for (oldest,) in await db.execute_fetchall(kept, (HOURS_MAX,)):
             for table in ("ledger", "ledger_way", "ledger_drop"):
                 await db.execute(f"DELETE FROM {table} WHERE hour <= ?", (oldest,))
-
-
-async def untold(fetch: Fetch, ledger: Ledger, consumers: Sequence[str], now: int) -> list[Line]:
-    """Return lines of closed hours to tell now, oldest first, at most `STATEMENT_LINES_MAX`.
-
-    A line is told a minute after its hour has ended; again when it has changed and nothing of it waits any more, or
-    once an hour while something does.
-    """
-    found: list[Line] = []
-    for hour in sorted(ledger.hours):
-        if now < (hour + 1) * HOUR_NS + GRACE_NS and now >= hour * HOUR_NS:
-            continue
-        told = {
-            ledger.name(device): (int(revision), int(when))
-            for device, revision, when in await fetch(
-                "SELECT device, told, told_at FROM ledger WHERE hour = ? AND revision > told", (hour,)
-            )
-        }
-        if not told:
-            ledger.hours.discard(hour)
-            continue
-        for line in await lines(fetch, ledger, consumers, hour, hour):
-            revision, when = told.get(line.device, (line.revision, 0))
-            settled = not any(map(line.waiting, line.uplinks))
-            if line.revision > revision and (not when or settled or not 0 <= now - when < AGAIN_NS):
-                found.append(line)
-        if len(found) >= STATEMENT_LINES_MAX:
-            break
-    return found[:STATEMENT_LINES_MAX]
-
-
-async def lines(fetch: Fetch, ledger: Ledger, consumers: Sequence[str], first: int, last: int) -> list[Line]:
-    """Return the lines of the hours `first` to `last`, both included, by hour and device."""
-    span = (first, last)
-    dropped: dict[tuple[int, int, str], dict[str, int]] = defaultdict(dict)
-    for hour, name, consumer, reason, rows in await fetch(
-        "SELECT hour, device, consumer, reason, rows FROM ledger_drop WHERE hour BETWEEN ? AND ?", span
-    ):
-        dropped[hour, name, consumer][reason] = rows
-    ways = {
-        (hour, name, consumer): Way(sent, committed, late, withheld, dropped.get((hour, name, consumer), {}))
-        for hour, name, consumer, sent, committed, late, withheld in await fetch(
-            "SELECT hour, device, consumer, sent, committed, late, withheld FROM ledger_way WHERE hour BETWEEN ? AND ?",
-            span,
-        )
-    }
-    columns = ("hour", "device", "revision", *COUNTS)
-    found = []
-    for row in await fetch(
-        f"SELECT {', '.join(columns)} FROM ledger WHERE hour BETWEEN ? AND ? ORDER BY hour, device",
-        span,
-    ):
-        uplinks = {
-            each: ways.get(key := (row[0], row[1], each)) or Way(dropped=dropped.get(key, {})) for each in consumers
-        }
-        counts = dict(zip(columns, row, strict=True))
-        found.append(Line(**counts | {"device": ledger.name(row[1])}, uplinks=uplinks))
-    return found

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from buffer.ledger import Ledger, lines
+from buffer.ledger import Ledger
+from buffer.ledger_lines import lines
 from buffer.view import open_view
 from edge.core.ledger import Line
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import aiosqlite
 
-from buffer import ledger, recovery
+from buffer import ledger_lines, recovery
 from buffer.classes import ClassMap
 from buffer.cuts import new_epoch
 from buffer.database import Database
@@ -184,11 +184,11 @@ class Log:
 
     async def ledger(self, first: int, last: int) -> list[Line]:
         """Return the ledger's lines of the hours `first` to `last`, both included."""
-        return await ledger.lines(self._database.read, self._writer.ledger, list(self._outboxes), first, last)
+        return await ledger_lines.lines(self._database.read, self._writer.ledger, list(self._outboxes), first, last)
 
     async def untold(self, now: int) -> list[Line]:
-        """Return the ledger's lines that are to be told now; see `buffer.ledger.untold`."""
-        return await ledger.untold(self._database.read, self._writer.ledger, list(self._outboxes), now)
+        """Return the ledger's lines that are to be told now; see `buffer.ledger_lines.untold`."""
+        return await ledger_lines.untold(self._database.read, self._writer.ledger, list(self._outboxes), now)
 
     async def tell(self, statement: Event, lines: Sequence[Line]) -> None:
         """Store a statement of these lines, and that they are told, in one transaction."""

@@ -7,60 +7,49 @@ ranges of data that `cut` has passed over because they had grown old: the backlo
 import asyncio
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import astuple, replace
-from typing import Any, Protocol
+from dataclasses import astuple
+from typing import Any
 
 import aiosqlite
 
 from buffer import quarantine
-from buffer.cuts import COLUMNS, INTO_PARCEL, WHOLE, Cut, Forgotten, State, Taken, Uncut, holes, length_of, part_of
+from buffer.contents import GONE, Contents
+from buffer.cuts import COLUMNS, INTO_PARCEL, ROW_BYTES, Cut, Forgotten, Source, State, Taken, Uncut, halves_of, holes
+from buffer.cutting import Cutter
 from buffer.database import Database
-from buffer.gaps import read_gap
 from buffer.log_time import LogTime
 from buffer.quarantine import Quarantined
 from buffer.records import rows_of, times_of
 from buffer.schema import EVENT_KIND, number
 from buffer.selection import Selection, load_selection
-from buffer.vault import Vault
 from buffer.writer import Step, Then, Writer
 from edge.core.batch import Event, Record
-from edge.core.catalogue import Catalogue, Tag
+from edge.core.catalogue import Tag
 from edge.core.data_class import DataClass
 from edge.core.delivery import Backlog, Gap, Identity, Parcel, Priority
-from edge.core.errors import CorruptSegment
 
-BACKLOG_AFTER_NS = 10 * 10**9
-CUT_SEGMENTS_MAX = 2000
-PICK_SEGMENTS = 64
-ROW_BYTES = 8  # about what a row takes in the log, where a segment's rows are not all wanted
-PARCEL_BYTES_MAX = 1 << 20
 REPLAY_MAX = 200
-GONE = "no longer in the log"
 END = 2**62
-
-
-class Source(Protocol):
-    """The log, as far as an outbox needs it."""
-
-    catalogue: Catalogue
-    vault: Vault
-
-    async def records(
-        self, first: int, last: int, *, events: bool = True, data: bool = True
-    ) -> list[tuple[int, Record | None]]:
-        """Return what lies at these positions."""
 
 
 class ParcelOutbox:
     """Implements `edge.core.delivery.Outbox`. Used by one task, but for `retry`; all states lie in the database."""
 
     def __init__(
-        self, name: str, epoch: int, writer: Writer, database: Database, source: Source, time: LogTime
+        self,
+        name: str,
+        epoch: int,
+        writer: Writer,
+        database: Database,
+        source: Source,
+        selection: Selection,
+        time: LogTime,
     ) -> None:
         self.name = name
         self.epoch = epoch
-        self.selection = Selection([(0, ())], source.catalogue)
-        self._loaded_through = writer.position
+        self.selection = selection
+        self._cutter = Cutter(name, epoch, database, source, selection, writer.position)
+        self._contents = Contents(name, database, source, selection)
         self.catalogue = source.catalogue
         self._writer = writer
         self._database = database
@@ -90,9 +79,9 @@ class ParcelOutbox:
         only: Sequence[str] = (),
     ) -> "ParcelOutbox":
         """Take up where the last run stopped: what is not committed is new again, in order."""
-        outbox = cls(name, epoch, writer, database, source, time)
         db = database.db
-        outbox.selection = await load_selection(db, name, only, writer.position, source.catalogue)
+        selection = await load_selection(db, name, only, writer.position, source.catalogue)
+        outbox = cls(name, epoch, writer, database, source, selection, time)
         for row in await db.execute_fetchall("SELECT cut, event_cut FROM consumer WHERE name = ?", (name,)):
             outbox._cut, outbox._event_cut = row
         outbox._quarantined = await number(db, "SELECT count(*) FROM quarantine WHERE consumer = ?", (name,))
@@ -110,7 +99,7 @@ class ParcelOutbox:
 
     async def recount(self, db: aiosqlite.Connection) -> None:
         """Count what is in no parcel from the tables."""
-        self._loaded_through = self._writer.position
+        self._cutter.loaded_through = self._writer.position
         self._uncut = {priority: Uncut() for priority in Priority}
         gaps = "SELECT count(*) FROM gap WHERE class = ? AND last > ?"
         self._event_gaps = bool(await number(db, gaps, (DataClass.EVENT, self._event_cut)))
@@ -176,7 +165,7 @@ class ParcelOutbox:
                 self._cutting = None
             if self._new[wanted]:
                 oldest = self._new[wanted][0]
-                parcel = await self._fill(oldest)  # cancelled here, it stays the next one
+                parcel = await self._contents.of(oldest)  # cancelled here, it stays the next one
                 self._new[wanted].remove(oldest)
                 return parcel
         return None
@@ -192,21 +181,21 @@ class ParcelOutbox:
                 first, limit = self._event_cut + 1, self._writer.position
             case Priority.LIVE:
                 first, limit = self._cut + 1, self._writer.position
-                if await self._is_old(first, limit):
+                if await self._cutter.is_old(first, limit, self._time.now()):
                     await self._writer.do(
-                        lambda db: self._set_aside(db, first, limit),
-                        lambda counted: self._was_set_aside(first, limit, *counted),
+                        lambda db: self._cutter.make_backlog(db, first, limit),
+                        lambda counted: self._became_backlog(first, limit, *counted),
                     )
                     return
             case _:
                 first, limit = self._ranges[0]
-        picked = None if self.selection.is_whole else await self._pick(priority, first, limit, rows_max)
+        picked = await self._cutter.pick(priority, first, limit, rows_max)
         await self._writer.do(
-            lambda db: self._cut_one(db, priority, first, limit, rows_max, picked),
+            lambda db: self._cutter.cut(db, self._seq + 1, priority, first, limit, rows_max, picked),
             lambda taken: self._was_cut(priority, first, limit, taken),
         )
 
-    def _was_set_aside(self, first: int, last: int, rows: int, stored_bytes: int) -> None:
+    def _became_backlog(self, first: int, last: int, rows: int, stored_bytes: int) -> None:
         if not self.selection.is_whole:  # the segments hold rows for others too
             live = self._uncut[Priority.LIVE]
             rows, stored_bytes = min(rows, live.rows), min(stored_bytes, live.stored_bytes)
@@ -230,192 +219,6 @@ class ParcelOutbox:
             cut = Cut(self.epoch, self._seq, first, taken.last, taken.rows, taken.stored_bytes, priority)
             self._waiting[cut.identity] = cut
             self._new[priority].append(cut)
-
-    async def _is_old(self, first: int, limit: int) -> bool:
-        """Tell whether the oldest live data waits for so long that it must not hold back what is new."""
-        rows = await self._database.read(
-            f"SELECT stored FROM segment WHERE position BETWEEN ? AND ? AND kind <> {EVENT_KIND}"
-            " ORDER BY position LIMIT 1",
-            (first, limit),
-        )
-        return bool(rows) and int(rows[0][0]) < self._time.now() - BACKLOG_AFTER_NS
-
-    async def _set_aside(self, db: aiosqlite.Connection, first: int, last: int) -> tuple[int, int]:
-        """Make the data from `first` to `last` backlog; return its rows and bytes."""
-        counted = await db.execute_fetchall(
-            "SELECT ifnull(sum(rows), 0), ifnull(sum(bytes), 0) FROM segment"
-            f" WHERE position BETWEEN ? AND ? AND kind <> {EVENT_KIND}",
-            (first, last),
-        )
-        await db.execute("INSERT INTO backlog VALUES (?, ?, ?)", (self.name, first, last))
-        await db.execute("UPDATE consumer SET cut = ? WHERE name = ?", (last, self.name))
-        ((rows, stored_bytes),) = counted
-        return int(rows), int(stored_bytes)
-
-    async def _scan(self, db: aiosqlite.Connection, priority: Priority, first: int, limit: int, rows_max: int) -> Taken:
-        """Return what fits from `first` on."""
-        taken = Taken(first - 1)
-        sign = "=" if priority is Priority.EVENT else "<>"
-        data, seen = priority is not Priority.EVENT, 0
-        async with db.execute(
-            "SELECT position, rows, bytes, hour FROM segment"
-            f" WHERE position BETWEEN ? AND ? AND kind {sign} {EVENT_KIND} ORDER BY position LIMIT ?",
-            (first, limit, CUT_SEGMENTS_MAX),
-        ) as cursor:
-            async for position, rows, stored_bytes, hour in cursor:
-                full = taken.rows + rows > rows_max or taken.stored_bytes + stored_bytes > PARCEL_BYTES_MAX
-                # All data of a parcel is of one hour of the ledger, so that the brain can count by it too.
-                if taken.rows and (full or (data and hour != taken.hour)):
-                    taken.exhausted = False
-                    break
-                seen += 1
-                taken.hour = hour
-                taken.rows, taken.stored_bytes = taken.rows + rows, taken.stored_bytes + stored_bytes
-                taken.last = position
-        taken.exhausted = taken.exhausted and seen < CUT_SEGMENTS_MAX
-        if taken.exhausted:
-            taken.last = limit
-        return taken
-
-    async def _pick(self, priority: Priority, first: int, limit: int, rows_max: int) -> Taken:
-        """Return what fits from `first` on of what this consumer wants; the records have to be looked at for it."""
-        taken = Taken(first - 1)
-        event = priority is Priority.EVENT
-        until = limit if event else await self._hour_end(first, limit)
-        while taken.last < until and taken.rows < rows_max and taken.stored_bytes < PARCEL_BYTES_MAX:
-            through = min(taken.last + PICK_SEGMENTS, until)
-            for position, record in await self._source.records(taken.last + 1, through, events=event, data=not event):
-                rows = rows_of(record) if record is not None else 1
-                wanted = self.selection.rows(position, record) if record is not None else 1
-                if taken.rows and taken.rows + wanted > rows_max:
-                    taken.exhausted = False
-                    return taken
-                taken.last = position
-                taken.rows += wanted
-                taken.stored_bytes += wanted * ROW_BYTES
-                taken.rows_passed += rows - wanted if position <= self._loaded_through else 0
-            taken.last = through
-        taken.exhausted = taken.last >= limit
-        return taken
-
-    async def _hour_end(self, first: int, limit: int) -> int:
-        """Return the last position up to which data from `first` on is of one hour of the ledger."""
-        found = await self._database.read(
-            f"SELECT position FROM segment WHERE position BETWEEN ? AND ? AND kind <> {EVENT_KIND} AND hour <>"
-            f" (SELECT hour FROM segment WHERE position >= ? AND kind <> {EVENT_KIND} ORDER BY position LIMIT 1)"
-            " ORDER BY position LIMIT 1",
-            (first, limit, first),
-        )
-        return int(found[0][0]) - 1 if found else limit
-
-    async def _cut_one(
-        self,
-        db: aiosqlite.Connection,
-        priority: Priority,
-        first: int,
-        limit: int,
-        rows_max: int,
-        picked: Taken | None,
-    ) -> Taken:
-        """Make a parcel of what fits from `first` on, or was `picked`, and move this priority's place behind it."""
-        taken = picked or await self._scan(db, priority, first, limit, rows_max)
-        sign = "=" if priority is Priority.EVENT else "<>"
-        gaps = f"SELECT count(*) FROM gap WHERE last BETWEEN ? AND ? AND class {sign} {DataClass.EVENT:d}"
-        told = await number(db, gaps, (first, taken.last))
-        taken.parcel = bool(taken.rows or told)
-        if taken.parcel:
-            await db.execute(
-                "INSERT INTO parcel (consumer, epoch, seq, first, last, rows, bytes, state, historical, priority)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    *(self.name, self.epoch, self._seq + 1, first, taken.last, taken.rows, taken.stored_bytes),
-                    *(State.NEW, priority is Priority.BACKLOG, priority),
-                ),
-            )
-        match priority:
-            case Priority.EVENT:
-                await db.execute("UPDATE consumer SET event_cut = ? WHERE name = ?", (taken.last, self.name))
-            case Priority.LIVE:
-                await db.execute("UPDATE consumer SET cut = ? WHERE name = ?", (taken.last, self.name))
-            case _:
-                await db.execute("DELETE FROM backlog WHERE consumer = ? AND first = ?", (self.name, first))
-                if not taken.exhausted:
-                    await db.execute("INSERT INTO backlog VALUES (?, ?, ?)", (self.name, taken.last + 1, limit))
-        return taken
-
-    async def _fill(self, cut: Cut) -> Parcel:
-        if cut.notice:
-            told = json.loads(cut.notice)
-            gone = tuple((epoch, first, last) for epoch, first, last in told["gone"])
-            gaps = [Gap(*gap) for gap in told["gaps"]]
-            told_as = Parcel(cut.epoch, cut.seq, (), tuple(gaps), False, cut.lane, 0, self.name)
-            return replace(told_as, instead_of=cut.instead_of, gone=gone)
-        hour = 0
-        if cut.held:
-            try:
-                found = await quarantine.find(self._database.read, self._source.vault, cut.held)
-            except CorruptSegment:
-                found = None
-            records, gaps = found or [], [] if found else [Gap(cut.rows, 0, 0, GONE)]
-        else:
-            records, gaps = await self._rows_of(cut)
-            hour = await self._hour(cut) if cut.priority != Priority.EVENT else 0
-        if cut.parts > 1:
-            records = [part_of(records[0], cut.part, cut.parts)] if records else []
-            gaps = [] if cut.part else gaps
-        left = cut.rows - sum(map(rows_of, records)) - sum(gap.rows for gap in gaps)
-        if cut.replayed and left > 0:
-            gaps.append(Gap(left, 0, 0, GONE))
-        historical = cut.lane is Priority.BACKLOG
-        parcel = Parcel(cut.epoch, cut.seq, tuple(records), tuple(gaps), historical, cut.lane, hour, self.name)
-        return replace(parcel, instead_of=cut.instead_of)
-
-    async def _rows_of(self, cut: Cut) -> tuple[list[Record], list[Gap]]:
-        """Return what lies between a parcel's positions: records for this consumer, and gaps."""
-        records: list[Record] = []
-        gaps: list[Gap] = []
-        cut.corrupt = set()
-        events, data = cut.priority in (WHOLE, Priority.EVENT), cut.priority != Priority.EVENT
-        for position, record in await self._source.records(cut.first, cut.last, events=events, data=data):
-            if record is None:
-                cut.corrupt.add(position)
-                gaps.append(await self._corrupt(position))
-            elif (wanted := self.selection.at(position).of(record)) is not None:
-                records.append(wanted)
-        stored = await self._database.read(
-            "SELECT last, rows, ts_min, ts_max, reason, class, tags FROM gap WHERE last BETWEEN ? AND ?"
-            " ORDER BY first, id",
-            (cut.first, cut.last),
-        )
-        for last, *columns in stored:
-            gap = read_gap(*columns)
-            if cut.covers(event=gap.data_class == DataClass.EVENT.word) and (told := self._wanted(last, gap)):
-                gaps.append(told)
-        return records, gaps
-
-    async def _hour(self, cut: Cut) -> int:
-        """Return the hour of the ledger in which a parcel's data was stored; 0 when it is of several, or unknown."""
-        found = await self._database.read(
-            "SELECT min(hour), max(hour) FROM segment WHERE position BETWEEN ? AND ? AND devices IS NOT NULL",
-            (cut.first, cut.last),
-        )
-        first, last = (int(hour or 0) for hour in found[0])
-        return first if first == last else 0
-
-    async def _corrupt(self, position: int) -> Gap:
-        found = await self._database.read(
-            "SELECT rows, ts_min, ts_max, class FROM segment WHERE position = ?", (position,)
-        )
-        rows, ts_min, ts_max, data_class = found[0] if found else (0, 0, 0, 0)
-        return read_gap(rows, ts_min, ts_max, "corrupt segment", data_class, b"")
-
-    def _wanted(self, position: int, gap: Gap) -> Gap | None:
-        """Return what a gap at a position means to this consumer; None for nothing."""
-        if self.selection.is_whole or not gap.tags:
-            return gap
-        patterns = self.selection.at(position)
-        tags = tuple((tag, rows) for tag, rows in gap.tags if patterns.picks(self.catalogue[tag]))
-        return replace(gap, rows=sum(rows for _, rows in tags), tags=tags) if tags else None
 
     async def sent(self, epoch: int, seqs: Sequence[int]) -> None:
         """Record that the broker took these parcels."""
@@ -531,37 +334,15 @@ class ParcelOutbox:
         cut = self._waiting.get((epoch, seq))
         if cut is None or cut.notice or cut.held:
             return []
-        halves: list[Cut] = []
-        ends = [(position, rows) for position, rows in await self._ends(cut) if rows]
-        half = sum(rows for _, rows in ends) / 2
-        if len(ends) > 1:
-            seen = 0
-            for position, rows in ends[:-1]:
-                seen += rows
-                if seen >= half or position == ends[-2][0]:
-                    halves = [replace(cut, last=position, rows=seen), replace(cut, first=position + 1)]
-                    halves[1].rows = max(round(half * 2) - seen, 0)
-                    break
-        elif ends and length_of(ends[0][1], cut.part, cut.parts) > 1:
-            halves = [replace(cut, part=2 * cut.part + n, parts=2 * cut.parts) for n in (0, 1)]
-            for piece in halves:
-                piece.rows = length_of(ends[0][1], piece.part, piece.parts)
-        for piece in halves:
-            piece.instead_of, piece.stored_bytes = (*cut.instead_of, cut.identity), cut.stored_bytes // 2
+        halves = halves_of(cut, [each for each in await self._contents.ends(cut) if each[1]])
         return await self._add(halves, instead_of=cut) if halves else []
-
-    async def _ends(self, cut: Cut) -> list[tuple[int, int]]:
-        """Return (position, rows of this consumer) of what a parcel covers."""
-        events, data = cut.priority in (WHOLE, Priority.EVENT), cut.priority != Priority.EVENT
-        found = await self._source.records(cut.first, cut.last, events=events, data=data)
-        return [(position, self.selection.rows(position, record)) for position, record in found if record is not None]
 
     async def quarantine(self, epoch: int, seq: int, reason: str) -> int:
         """Set a parcel's rows aside and tell of them as a gap; see `edge.core.delivery.Outbox`."""
         cut = self._waiting.get((epoch, seq))
         if cut is None:
             return 0
-        parcel = await self._fill(cut)
+        parcel = await self._contents.of(cut)
         rows = sum(map(rows_of, parcel.records))
         chain = (*cut.instead_of, cut.identity)
         if cut.held or not rows:  # its rows lie in quarantine already, or it has none: only its number is given back
@@ -665,10 +446,10 @@ class ParcelOutbox:
         now, committed, corrupt = self._time.now(), state is State.COMMITTED, set[int]()
         for parcel in [self._waiting[epoch, seq] for seq in seqs if committed and (epoch, seq) in self._waiting]:
             if parcel.corrupt is None:
-                await self._fill(parcel)  # it went out before this start
+                await self._contents.of(parcel)  # it went out before this start
             corrupt |= parcel.corrupt or set()
         pieces = {
-            seq: (await self._fill(self._waiting[epoch, seq])).records
+            seq: (await self._contents.of(self._waiting[epoch, seq])).records
             for seq in seqs
             if (epoch, seq) in self._waiting and self._waiting[epoch, seq].parts > 1
         }

@@ -9,7 +9,7 @@ from typing import Any
 import aiosqlite
 
 from buffer.cuts import Cut
-from buffer.ledger import Fetch
+from buffer.fetch import Fetch
 from buffer.vault import Vault
 from edge.core.batch import Record
 from edge.core.delivery import Identity, Priority

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from buffer import quarantine
 from buffer.cuts import INTO_PARCEL, new_epoch
-from buffer.ledger import Fetch
+from buffer.fetch import Fetch
 from buffer.quarantine import Quarantined
 from buffer.schema import hold, number, open_writer
 from buffer.view import check_is_there, open_view

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from buffer import outbox as outbox_module
+from buffer import cutting
 from edge.core.batch import Batch, Lane
 from edge.core.catalogue import ValueKind
 from tests.sparkplug.support import CLOCK, host_at, open_edge, recorded, said
@@ -146,7 +146,7 @@ async def test_what_is_old_is_historical_and_a_new_tag_is_a_new_birth(tmp_path: 
 
 
 async def test_backlog_drains_while_live_data_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox_module, "BACKLOG_AFTER_NS", 10**8)
+    monkeypatch.setattr(cutting, "BACKLOG_AFTER_NS", 10**8)
     async with (
         recorded(tmp_path) as (recording, (tap,), _),
         open_edge(tmp_path, tap.url) as (plant, edge),
