@@ -20,3 +20,54 @@ def moments(block: Sequence[float]) -> list[float]:
     clipped = sum(count for count in rails if count > 2) / len(x)
     shape = [peak / math.sqrt(m2), m4 / m2**2, m3 / m2**1.5] if m2 > 1e-24 * mean**2 and m2 > 0 else [nan] * 3
     return [mean, math.sqrt(m2), peak, *shape, flat, clipped, missing]
+
+
+def run_rules(z: Sequence[float]) -> list[set[int]]:
+    """Return for each value the places in `control.RULES` that fire with it."""
+    found = []
+    for last in range(len(z)):
+        seen = list(z[: last + 1])
+        newest = seen[-1]
+        fired = set()
+        if abs(newest) > 3:
+            fired.add(0)
+        for sign in (1, -1):
+            x = [sign * value for value in seen]
+            if len(x) >= 9 and all(value > 0 for value in x[-9:]):
+                fired.add(1)
+            if len(x) >= 6 and all(a < b for a, b in pairwise(x[-6:])):
+                fired.add(2)
+            if len(x) >= 14 and all((a < b) if i % 2 else (a > b) for i, (a, b) in enumerate(pairwise(x[-14:]))):
+                fired.add(3)
+            if x[-1] > 2 and sum(value > 2 for value in x[-3:]) >= 2:
+                fired.add(4)
+            if x[-1] > 1 and sum(value > 1 for value in x[-5:]) >= 4:
+                fired.add(5)
+            if len(x) >= 8 and all(value > 0 for value in x[-8:]):
+                fired.add(8)
+        if len(seen) >= 15 and all(abs(value) <= 1 for value in seen[-15:]):
+            fired.add(6)
+        if len(seen) >= 8 and all(abs(value) > 1 for value in seen[-8:]):
+            fired.add(7)
+        found.append(fired)
+    return found
+
+
+def ewma(z: Sequence[float], weight: float, limit: float) -> list[bool]:
+    """Tell for each value whether the average of all so far is beyond its limit."""
+    found = []
+    for last in range(len(z)):
+        weights = [weight * (1 - weight) ** (last - i) for i in range(last + 1)]
+        average = math.fsum(w * value for w, value in zip(weights, z, strict=False))
+        found.append(abs(average) > limit * math.sqrt(math.fsum(w * w for w in weights)))
+    return found
+
+
+def cusum(z: Sequence[float], slack: float, limit: float) -> list[bool]:
+    """Tell for each value whether some sum of values up to it, each less the slack, is beyond the limit."""
+    found = []
+    for last in range(len(z)):
+        tails = [z[start : last + 1] for start in range(last + 1)]
+        highest = max(math.fsum(sign * v - slack for v in tail) for tail in tails for sign in (1, -1))
+        found.append(highest > limit)
+    return found

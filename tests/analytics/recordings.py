@@ -61,3 +61,24 @@ def mfpt(data: Path = DATA) -> Iterator[Recorded]:
     for file in sorted((data / "mfpt").glob("*.npz")):
         with np.load(file) as archive:
             yield Recorded(file.stem, archive["gs"].astype(float), float(archive["fs"]), NICE_SHAFT_RPM, "NICE", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """Process values of a rig, a row a second: the eight signals, and which rows are anomalous."""
+
+    name: str
+    rows: NDArray[np.float64]
+    anomaly: NDArray[np.bool_]
+
+
+def skab(data: Path = DATA) -> Iterator[Process]:
+    """Yield the labelled runs of the Skoltech Anomaly Benchmark; the first 400 rows of each are healthy."""
+    for file in sorted((data / "skab").glob("*/*.csv")):
+        with file.open() as text:
+            header = next(csv.reader(text, delimiter=";"))
+            if "anomaly" not in header:
+                continue
+            table = np.array([[float(cell) for cell in row[1:]] for row in csv.reader(text, delimiter=";")])
+        label = header.index("anomaly") - 1
+        yield Process(f"{file.parent.name}/{file.stem}", table[:, :8], table[:, label] > 0)
