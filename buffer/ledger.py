@@ -232,15 +232,15 @@ class Ledger:
                     await self._withhold(db, consumer, position, hour, stored_record, blob)
 
     def _untallied(self, record: Record | None) -> Iterable[tuple[int, Tally]]:
-        """What was put without a tally counts as read in its own place, so that the sums close for it too."""
+        """What was put without a tally counts as due and read in its own place, so that the sums close for it too."""
         if isinstance(record, Waveform):
             ((device, rows),) = self._rows(self.devices(record) or b"")
-            yield device, Tally("", read=rows, bad=is_bad(record.quality))
+            yield device, Tally("", due=rows, read=rows, bad=is_bad(record.quality))
         elif isinstance(record, Batch):
             bad = record.take(bad_mask(record.quality))
             bad_rows = dict(self._rows(self.devices(bad) or b""))
             for device, rows in self._rows(self.devices(record) or b""):
-                yield device, Tally("", read=rows, bad=bad_rows.get(device, 0))
+                yield device, Tally("", due=rows, read=rows, bad=bad_rows.get(device, 0))
 
     async def progress(
         self,

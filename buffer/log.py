@@ -16,6 +16,7 @@ from buffer import ledger_lines, recovery
 from buffer.classes import ClassMap
 from buffer.cuts import new_epoch
 from buffer.database import Database
+from buffer.follower import Follower
 from buffer.log_time import LogTime
 from buffer.outbox import ParcelOutbox
 from buffer.records import rows_of
@@ -87,6 +88,7 @@ class Log:
         self._damaged_total = 0
         self._rates: deque[tuple[float, int]] = deque(maxlen=RATE_SAMPLES)
         self._outboxes: dict[str, ParcelOutbox] = {}
+        self.followers: dict[str, Follower] = {}
         self._corrupt: set[int] = set()
         self._rows_put = 0
 
@@ -99,7 +101,7 @@ class Log:
         if record is not None and not rows_of(record):
             record = None
         if record is not None or tally:
-            await self._writer.send(Entry(record, tally))
+            await self._writer.send(Entry(() if record is None else (record,), tally))
             self._rows_put += 0 if record is None else rows_of(record)
 
     async def append(self, records: Sequence[Record]) -> None:
@@ -165,6 +167,8 @@ class Log:
         await db.execute("BEGIN IMMEDIATE")
         tags = [tag for tag in self.catalogue if tag.id <= self._writer.tags_saved]
         await recovery.restate(db, tags, self.vault, outboxes)
+        for follower in self.followers.values():
+            await follower.restate(db)
         lost = await recovery.record_losses(db, salvaged.lost, outboxes)
         await db.execute("COMMIT")
         await self._begin_ledger(damaged=True)
@@ -192,7 +196,8 @@ class Log:
 
     async def tell(self, statement: Event, lines: Sequence[Line]) -> None:
         """Store a statement of these lines, and that they are told, in one transaction."""
-        await self._writer.do(partial(self._writer.ledger.mark_told, lines=lines, now=statement.ts), record=statement)
+        mark = partial(self._writer.ledger.mark_told, lines=lines, now=statement.ts)
+        await self._writer.do(mark, records=[statement])
 
     async def prune(self) -> None:
         """Delete what every consumer has committed and is too old, and keep the byte limit; see `FORMAT.md`."""
@@ -243,6 +248,7 @@ async def open_log(
     clock: Clock,
     *,
     consumers: Sequence[str] | Mapping[str, Sequence[str]] = ("brain",),
+    followers: Sequence[str] = (),
     commit_interval_s: float = 0.1,
     commit_rows: int = 512,
     rows_waiting_max: int = 200_000,
@@ -258,6 +264,7 @@ async def open_log(
         consumers: names of those whose confirmation the log waits for, if need be each with the patterns of
             `device.tag` that alone it wants; changed ones hold for what is read from then on. A new consumer begins
             where the log begins; one that is not named this time keeps its place, but nothing is held back for it.
+        followers: names of those in this process that read the log and put into it what they make of it.
         commit_interval_s: a record waits at most this long for its transaction.
         commit_rows: … or until so many rows are together.
         rows_waiting_max: rows in memory above which `put` waits.
@@ -293,8 +300,10 @@ async def open_log(
             outbox = await ParcelOutbox.load(name, epochs[name], database, writer, log, time, patterns)
             writer.on_stored.append(outbox.stored)
             log._outboxes[name] = outbox
-        outboxes = list(log._outboxes.values())
-        log.retention = Retention(path, Limits(keep_s, bytes_max, free_min), time, outboxes, writer.ledger, vault)
+        for name in followers:
+            log.followers[name] = await Follower.load(name, database, writer, vault, time)
+        outboxes, limits = list(log._outboxes.values()), Limits(keep_s, bytes_max, free_min)
+        log.retention = Retention(path, limits, time, outboxes, writer.ledger, vault, list(log.followers.values()))
         if salvaged is not None:
             log._damaged_total += 1
             await recovery.record_losses(db, salvaged.lost, outboxes)
@@ -351,6 +360,7 @@ async def _last_position(db: aiosqlite.Connection) -> int:
         await number(db, "SELECT max(last) FROM gap"),
         await number(db, "SELECT max(max(cut, event_cut)) FROM consumer"),
         await number(db, "SELECT max(last) FROM backlog"),
+        await number(db, "SELECT max(position) FROM follower"),
     )
 
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from buffer import gaps
 from buffer.cuts import Forgotten
+from buffer.follower import Follower
 from buffer.ledger import Ledger
 from buffer.log_time import LogTime
 from buffer.outbox import END, ParcelOutbox
@@ -91,6 +92,7 @@ class Retention:
         outboxes: Sequence[ParcelOutbox],
         ledger: Ledger,
         vault: Vault,
+        followers: Sequence[Follower] = (),
     ) -> None:
         self.limits = limits
         self.on_dropped: list[Callable[[aiosqlite.Connection, Dropped], Awaitable[None]]] = []
@@ -102,6 +104,7 @@ class Retention:
         self._path = path
         self._time = time
         self._outboxes = outboxes
+        self._followers = followers
         self._ledger = ledger
         self._vault = vault
         self._budget = 0
@@ -318,8 +321,9 @@ class Retention:
         return found
 
     def _open(self, *, event: bool) -> Ranges:
-        """Return where something lies that some consumer has not committed. Without consumers: nowhere."""
-        return [one for outbox in self._outboxes for one in outbox.open_ranges(event=event)]
+        """Return where something lies that some consumer or follower has not committed. Without any: nowhere."""
+        unread = [(follower.position + 1, END) for follower in self._followers]
+        return unread + [one for outbox in self._outboxes for one in outbox.open_ranges(event=event)]
 
     def _uncut(self) -> Ranges:
         """Return where data lies that some consumer waits for and that is in no open parcel of any."""

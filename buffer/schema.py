@@ -16,6 +16,12 @@ APPLICATION_ID = 0x59554C4B
 WAVEFORM_KIND, EVENT_KIND = 3, 4  # of a segment, as the codec numbers them
 VERSION = 5
 
+FOLLOWER = """
+CREATE TABLE IF NOT EXISTS follower (name TEXT PRIMARY KEY, position INTEGER NOT NULL, state BLOB NOT NULL)
+    WITHOUT ROWID;
+"""
+"""A table that format 5 gained: an older program does not know it and misreads nothing."""
+
 _TABLES = (
     """
 CREATE TABLE tag (id INTEGER PRIMARY KEY, device TEXT NOT NULL, name TEXT NOT NULL, kind TEXT NOT NULL,
@@ -51,6 +57,7 @@ CREATE TABLE quarantine (id INTEGER PRIMARY KEY, consumer TEXT NOT NULL, epoch I
     ts_max INTEGER NOT NULL, instead_of TEXT NOT NULL, data BLOB NOT NULL);
 """
     + ledger.TABLES
+    + FOLLOWER
 )
 
 _CREATE = f"BEGIN; {_TABLES} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION}; COMMIT;"
@@ -163,6 +170,7 @@ async def _prepare(db: aiosqlite.Connection, path: Path) -> None:
     else:
         for old in range(version, VERSION):
             await db.executescript(f"BEGIN; {_UPGRADES[old]} PRAGMA user_version={old + 1}; COMMIT;")
+        await db.execute(FOLLOWER)
 
 
 def _unusable(path: Path, error: sqlite3.Error) -> LogError:

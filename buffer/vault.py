@@ -76,7 +76,10 @@ class Vault:
 
     def write(self, position: int, record: Record) -> bytes:
         """Return what is to be stored at a position. A second call seals anew."""
-        plain = encode(record)
+        return self.seal(position, encode(record))
+
+    def seal(self, position: int, plain: bytes) -> bytes:
+        """Return bytes as they are stored at a position: sealed where the log is."""
         if not self.is_sealing:
             return plain
         self._counter += 1
@@ -90,8 +93,12 @@ class Vault:
         Raises:
             CorruptSegment: it is not what was stored there, or its key is lost.
         """
+        return decode(self.open(position, stored))
+
+    def open(self, position: int, stored: bytes) -> bytes:
+        """Return what `seal` was given for a position. Raises CorruptSegment as `read` does."""
         if stored[:2] != _MAGIC:
-            return decode(stored)
+            return stored
         if len(stored) < _HEADER.size:
             raise CorruptSegment("a sealed segment is shorter than its header")
         _, version, _, key_id, counter = _HEADER.unpack_from(stored)
@@ -105,7 +112,7 @@ class Vault:
             plain = key.decrypt(counter.to_bytes(_NONCE_BYTES, "big"), sealed, head + struct.pack("<q", position))
         except InvalidTag as error:
             raise CorruptSegment("a sealed segment was changed or moved") from error
-        return decode(plain)
+        return bytes(plain)
 
     def hide(self, tag_id: int, device: str, name: str, unit: str) -> tuple[str, str | bytes, str]:
         """Return device, name and unit as they are stored: sealed, all three lie in the name."""

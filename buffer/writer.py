@@ -41,22 +41,28 @@ Then: TypeAlias = Callable[[Any], None]
 
 @dataclass(slots=True)
 class Entry:
-    """What waits for the writer: a record, a tally, a step, or work with transactions of its own; and who awaits it."""
+    """What waits for the writer: records, a tally, a step, or work with transactions of its own; and who awaits it.
 
-    record: Record | None = None
+    Several records, and a step with them, are in one transaction.
+    """
+
+    records: Sequence[Record] = ()
     tally: Tally | None = None
     step: Step | None = None
     then: Then | None = None
     work: Step | None = None
     done: "asyncio.Future[Any] | None" = None
+    patient: bool = False
 
     def __len__(self) -> int:
-        return len(self.record) if self.record is not None else 1
+        return sum(map(len, self.records)) or 1
 
     @property
     def urgent(self) -> bool:
-        """Events and awaited changes do not wait for company."""
-        return isinstance(self.record, Event) or self.step is not None or self.work is not None
+        """Events and awaited changes do not wait for company, if they are not patient."""
+        if any(isinstance(record, Event) for record in self.records):
+            return True
+        return (self.step is not None and not self.patient) or self.work is not None
 
 
 @dataclass(slots=True)
@@ -130,12 +136,14 @@ class Writer:
         except Closed as error:
             raise LogError(say("the log is closed")) from error
 
-    async def do(self, step: Step, then: Then | None = None, record: Record | None = None) -> Any:
-        """Run a step, and store a record with it, in a transaction; return its result once that is durable.
+    async def do(
+        self, step: Step, then: Then | None = None, records: Sequence[Record] = (), *, patient: bool = False
+    ) -> Any:
+        """Run a step, and store records with it, in one transaction; return its result once that is durable.
 
-        `then` is called with it first.
+        `then` is called with it first. A patient one waits for other records to share its transaction.
         """
-        return await self._await(Entry(record, step=step, then=then))
+        return await self._await(Entry(records, step=step, then=then, patient=patient))
 
     async def alone(self, work: Step) -> Any:
         """Run work that has transactions of its own, and return its result. It may run again after a failure."""
@@ -199,7 +207,7 @@ class Writer:
         return group
 
     async def _commit(self, group: Sequence[Entry]) -> list[Any]:
-        records = join([entry.record for entry in group if entry.record is not None], self._classes)
+        records = join([record for entry in group for record in entry.records], self._classes)
         bodies = [self._vault.write(position, record) for position, record in enumerate(records, self.position + 1)]
         wait_s, tries = RETRY_FIRST_S, 0
         while True:
@@ -304,7 +312,7 @@ class Writer:
                 ],
             )
             await db.executemany("INSERT INTO body VALUES (?, ?)", list(enumerate(bodies, first)))
-        put = [(entry.record, entry.tally) for entry in group]
+        put = [(record, entry.tally) for entry in group for record in entry.records or (None,)]
         await self.ledger.store(db, hour, put, self.position + 1, records, devices)
         results = [await entry.step(db) if entry.step else None for entry in group]
         await db.execute("COMMIT")

@@ -76,7 +76,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """Rows that no driver read: together with others in one transaction, and a waveform and an event with them."""
         wave = self.log.catalogue.intern(device, "shape", ValueKind.WAVEFORM)
         self.run(self.log.append([poll(self.log, device, rows), event("1"), waveform(wave.id, 0)]))
-        for name in ("read", "stored"):
+        for name in ("due", "read", "stored"):
             self.count(name, device, rows + 1)
 
     @rule(device=st.sampled_from(DEVICES), due=st.integers(1, 9))

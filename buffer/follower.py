@@ -1,0 +1,118 @@
+"""One that reads the log here and puts into it what it makes of it, each segment's outcome exactly once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import aiosqlite
+
+from buffer.database import Database
+from buffer.log_time import LogTime
+from buffer.vault import Vault
+from buffer.writer import Writer
+from edge.core.batch import Record
+from edge.core.errors import CorruptSegment
+
+READ_SEGMENTS_MAX = 500
+READ_ROWS_MAX = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A record in the log: where, and the log time at which it was stored. None is a corrupt one."""
+
+    position: int
+    stored: int
+    record: Record | None
+
+
+class Follower:
+    """A place in the log with a state. Used by one task.
+
+    position  the last position whose outcome is in the log
+    state     what was committed with it; empty for one that is new, None when it is there and cannot be opened
+    """
+
+    def __init__(self, name: str, database: Database, writer: Writer, vault: Vault, time: LogTime) -> None:
+        self.name = name
+        self.position = 0
+        self.state: bytes | None = b""
+        self._database = database
+        self._writer = writer
+        self._vault = vault
+        self._time = time
+
+    @classmethod
+    async def load(cls, name: str, database: Database, writer: Writer, vault: Vault, time: LogTime) -> "Follower":
+        """Take up where the last run stopped. One that is new begins at the log's end."""
+        follower = cls(name, database, writer, vault, time)
+        follower.position = writer.position
+        db = database.db
+        for position, state in await db.execute_fetchall(
+            "SELECT position, state FROM follower WHERE name = ?", (name,)
+        ):
+            follower.position = int(position)
+            try:
+                follower.state = vault.open(0, state)
+            except CorruptSegment:
+                follower.state = None
+        await db.execute("INSERT OR IGNORE INTO follower VALUES (?, ?, ?)", (name, follower.position, b""))
+        return follower
+
+    def now(self) -> int:
+        """Return log time."""
+        return self._time.now()
+
+    async def read(self, after: int, segments_max: int = READ_SEGMENTS_MAX) -> list[Stored]:
+        """Return what lies behind a position, in order; empty only at the log's end."""
+        rows = await self._database.read(
+            "SELECT position, stored, rows FROM segment WHERE position > ? ORDER BY position LIMIT ?",
+            (after, segments_max),
+        )
+        chosen: list[tuple[int, int]] = []
+        total = 0
+        for position, stored, count in rows:
+            if chosen and total + count > READ_ROWS_MAX:
+                break
+            chosen.append((int(position), int(stored)))
+            total += count
+        if not chosen:
+            return []
+        bodies = dict(
+            await self._database.read(
+                "SELECT position, data FROM body WHERE position BETWEEN ? AND ?", (chosen[0][0], chosen[-1][0])
+            )
+        )
+        found = []
+        for position, stored in chosen:
+            try:
+                record = self._vault.read(position, bodies.get(position, b""))
+            except CorruptSegment:
+                record = None
+            found.append(Stored(position, stored, record))
+        return found
+
+    async def wait(self, after: int) -> None:
+        """Return when something lies behind a position. Safe to cancel."""
+        while self._writer.position <= after:
+            self._writer.changed.clear()
+            await self._writer.changed.wait()
+
+    async def commit(self, position: int, state: bytes, records: Sequence[Record] = ()) -> None:
+        """Store what was made of the log up to a position, and the state for what comes next, in one transaction."""
+
+        async def step(db: aiosqlite.Connection) -> None:
+            await self._write(db, position, state)
+
+        def then(_: object) -> None:
+            self.position, self.state = position, state
+
+        await self._writer.do(step, then, records, patient=True)
+
+    async def restate(self, db: aiosqlite.Connection) -> None:
+        """Write place and state into a salvaged file."""
+        await self._write(db, self.position, self.state or b"")
+
+    async def _write(self, db: aiosqlite.Connection, position: int, state: bytes) -> None:
+        await db.execute(
+            "INSERT OR REPLACE INTO follower VALUES (?, ?, ?)", (self.name, position, self._vault.seal(0, state))
+        )

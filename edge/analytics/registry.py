@@ -1,0 +1,33 @@
+"""Which operators there are. A plan names them; their modules are imported in the worker only.
+
+A plan is what the configuration asks for, as JSON types:
+
+    {"wait_s": 1.0, "parts": [{"kind": "derived", "settings": {…}}, …]}
+
+A new kind is a line here and a module with `make(settings) -> Sequence[Operator]`, and `warm_up()` if it has kernels.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+from edge.analytics.operator import Operator
+from edge.analytics.pipeline import Pipeline
+
+KINDS: Mapping[str, str] = {}
+"""Kind of a part → the module that makes its operators."""
+
+
+def build(plan: Mapping[str, Any]) -> Pipeline:
+    """Return the pipeline of a plan. Raises ValueError for operators that read from each other in a circle."""
+    operators: list[Operator] = []
+    for part in plan["parts"]:
+        make: Callable[[Mapping[str, Any]], Sequence[Operator]] = import_module(KINDS[part["kind"]]).make
+        operators += make(part["settings"])
+    return Pipeline(operators, round(plan["wait_s"] * 1e9))
+
+
+def warm_up(plan: Mapping[str, Any]) -> None:
+    """Compile what the plan's operators need, so that the first reading does not wait for it."""
+    for kind in {part["kind"] for part in plan["parts"]}:
+        getattr(import_module(KINDS[kind]), "warm_up", lambda: None)()
