@@ -147,6 +147,8 @@ class Ledger:
         return np.column_stack([firsts, counts[present]]).astype("<u4").tobytes()
 
     def _learn(self) -> None:
+        if self._known_id == self._catalogue.last_id:
+            return
         tags = self._catalogue.since(self._known_id)
         places = [self._place(tag.device, tag.id) for tag in tags]
         self._ids = np.append(self._ids, np.array([tag.id for tag in tags], np.int64))
@@ -160,8 +162,7 @@ class Ledger:
         return place
 
     def _places(self, tags: npt.NDArray[np.integer]) -> npt.NDArray[np.intp]:
-        if self._known_id != self._catalogue.last_id:
-            self._learn()
+        self._learn()
         at = np.minimum(np.searchsorted(self._ids, tags), len(self._ids) - 1)
         return np.where(self._ids[at] == tags, self._device_of[at], 0)
 

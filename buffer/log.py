@@ -250,7 +250,7 @@ async def open_log(
     consumers: Sequence[str] | Mapping[str, Sequence[str]] = ("brain",),
     followers: Sequence[str] = (),
     commit_interval_s: float = 0.1,
-    commit_rows: int = 512,
+    commit_rows: int = 20_000,
     rows_waiting_max: int = 200_000,
     keep_s: float = 7 * 86400,
     bytes_max: float = 4e9,

@@ -138,9 +138,9 @@ class ParcelOutbox:
             case _:
                 return bool(self._ranges)
 
-    def uncut_rows(self, priority: Priority) -> int:
-        """Return how many rows of this priority are in no parcel yet."""
-        return self._uncut[priority].rows
+    def ready_rows(self, priority: Priority) -> int:
+        """Return about how many rows `next` could give out; see `edge.core.delivery.Outbox`."""
+        return self._uncut[priority].rows + sum(max(parcel.rows, 1) for parcel in self._new[priority])
 
     async def changed(self) -> None:
         """Return when something new came into the log. Safe to cancel."""

@@ -29,8 +29,7 @@ from uplink.section import MqttSection
 from uplink.session import NO_MATCHING_SUBSCRIBERS, Access, Facts, MqttSession, Version, Will, open_session
 from uplink.share import BacklogShare
 
-PARCEL_ROWS_MAX = 5000
-BACKLOG_ROWS_MAX = 50_000
+PARCEL_ROWS_MAX = 50_000
 UNCONFIRMED_MAX = 256
 RECALLS_MAX = 100
 ACK_TIMEOUT_S = 10.0
@@ -176,7 +175,7 @@ class Pump:
         self._arrived: dict[str, int] = {}
         self._cut_by_broker = False
         self._draining = False
-        self._live_owed = False
+        self._live_owed = 0
         self._session: MqttSession | None = None
         self._facts: Facts | None = None
         self._cut_at = 0.0
@@ -480,7 +479,7 @@ class Pump:
         """Send what may go now: events at once, live data when it is due, of the backlog its share."""
         if self._outbox.ready(Priority.LIVE) and self._is_due():
             self._cut_at = self._clock.monotonic()
-            self._live_owed = True
+            self._live_owed = max(self._outbox.ready_rows(Priority.LIVE), 1)
         while self._room(window) and not session.lost.done():
             if self._trial_is_due():
                 self._publish(session, facts, self._benched.pop(0), alone=True)
@@ -488,8 +487,9 @@ class Pump:
             priority = self._most_urgent()
             if priority is None:
                 return
-            rows_max = BACKLOG_ROWS_MAX if priority is Priority.BACKLOG else PARCEL_ROWS_MAX
-            parcel = await self._outbox.next(rows_max, priority)
+            parcel = await self._outbox.next(PARCEL_ROWS_MAX, priority)
+            if parcel is not None and priority is Priority.LIVE:
+                self._live_owed -= max(_rows(parcel), 1)  # what comes meanwhile waits for the next time
             if parcel is not None and self._suspicion.must_go_alone((parcel.epoch, parcel.seq)):
                 self._benched.append(parcel)
             elif parcel is not None:
@@ -503,8 +503,7 @@ class Pump:
     def _most_urgent(self) -> Priority | None:
         if self._outbox.ready(Priority.EVENT):
             return Priority.EVENT
-        self._live_owed = self._live_owed and self._outbox.ready(Priority.LIVE)
-        if self._live_owed:
+        if self._live_owed > 0 and self._outbox.ready(Priority.LIVE):
             return Priority.LIVE
         paced = self._draining or not self._share.wait_s()
         if self._outbox.ready(Priority.BACKLOG) and paced and not self._benched:
@@ -542,7 +541,7 @@ class Pump:
 
     def _is_due(self) -> bool:
         """Tell whether live data should go now: the latency is over, a whole parcel waits, or we are stopping."""
-        full = self._outbox.uncut_rows(Priority.LIVE) >= PARCEL_ROWS_MAX
+        full = self._outbox.ready_rows(Priority.LIVE) >= PARCEL_ROWS_MAX
         return self._draining or full or self._clock.monotonic() >= self._cut_at + self._section.latency
 
     async def _pause(self, waiting: "asyncio.Task[None]", room: bool) -> None:

@@ -36,6 +36,8 @@ class Channel(Generic[T]):
         self._closed = False
         self._room = asyncio.Event()
         self._filled = asyncio.Event()
+        self._rows_wanted = 0
+        self._plenty = asyncio.Event()
 
     async def send(self, item: T) -> None:
         """Put an item in, waiting for room. Cancelled while waiting, the item was not sent.
@@ -45,6 +47,7 @@ class Channel(Generic[T]):
         """
         while not self._closed and not self._has_room(item):
             self._room.clear()
+            self._plenty.set()
             await self._room.wait()
         if self._closed:
             raise Closed("the channel is closed")
@@ -52,6 +55,8 @@ class Channel(Generic[T]):
         self._rows += len(item)
         self._rows_sent += len(item)
         self._filled.set()
+        if self._rows >= self._rows_wanted:
+            self._plenty.set()
 
     def _has_room(self, item: T) -> bool:
         return not self._items or self._rows + len(item) <= self._rows_max
@@ -76,12 +81,25 @@ class Channel(Generic[T]):
         item = self._items.popleft()
         self._rows -= len(item)
         self._room.set()
+        if not self._items:
+            self._plenty.clear()
         return item
+
+    async def wait_rows(self, rows: int) -> None:
+        """Return when so many rows wait, a sender waits for room, somebody hurries, or the channel is closed."""
+        self._rows_wanted = rows
+        if self._rows < rows and not self._closed:
+            await self._plenty.wait()
+
+    def hurry(self) -> None:
+        """Let `wait_rows` return, until all that is inside now is taken: it is urgent."""
+        self._plenty.set()
 
     def close(self) -> None:
         """Refuse further items. What is inside can still be received."""
         self._closed = True
         self._room.set()
+        self._plenty.set()
         self._filled.set()
 
     def statistics(self) -> ChannelStatistics:

@@ -104,8 +104,8 @@ class Outbox(Protocol):
     def ready(self, priority: Priority) -> bool:
         """Tell whether `next` has something of this priority."""
 
-    def uncut_rows(self, priority: Priority) -> int:
-        """Return about how many rows of this priority are in no parcel yet."""
+    def ready_rows(self, priority: Priority) -> int:
+        """Return about how many rows of this priority `next` could give out; a parcel without rows counts as one."""
 
     async def next(self, rows_max: int, priority: Priority | None = None) -> Parcel | None:
         """Return the oldest parcel in state new; if there is none, cut one of at most `rows_max` rows.

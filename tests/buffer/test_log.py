@@ -49,7 +49,7 @@ async def test_records_of_one_interval_share_a_transaction_and_a_segment(tmp_pat
 
 
 async def test_enough_rows_or_an_event_do_not_wait_for_the_interval(tmp_path: Path) -> None:
-    async with open_log(tmp_path / "log.sqlite3", CLOCK, commit_interval_s=3600) as log:
+    async with open_log(tmp_path / "log.sqlite3", CLOCK, commit_interval_s=3600, commit_rows=512) as log:
         await log.put(numbered(0, 512))
         await until(lambda: log.statistics().rows_durable_total == 512)
         await log.put(event("alarm"))

@@ -62,3 +62,39 @@ async def test_closing_refuses_senders_and_lets_the_receiver_finish() -> None:
     assert await channel.receive() == "a"
     with pytest.raises(Closed):
         await channel.receive()
+
+
+async def test_who_waits_for_rows_sleeps_until_there_are_enough_or_somebody_hurries() -> None:
+    channel: Channel[str] = Channel(6)
+
+    async def wait_five() -> asyncio.Task[None]:
+        waiting = asyncio.create_task(channel.wait_rows(5))
+        await asyncio.sleep(0)
+        return waiting
+
+    waiting = await wait_five()
+    await channel.send("abcd")
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await channel.send("e")
+    await waiting
+    await channel.wait_rows(5)  # they are still there
+    assert [channel.receive_nowait(), channel.receive_nowait()] == ["abcd", "e"]
+
+    waiting = await wait_five()
+    await channel.send("a")
+    channel.hurry()
+    await waiting
+    assert channel.receive_nowait() == "a"
+
+    waiting = await wait_five()
+    assert not waiting.done(), "the hurry is over with what was urgent"
+    await channel.send("abcd")
+    sender = asyncio.create_task(channel.send("efg"))  # which finds no room
+    await waiting
+    assert [await channel.receive(), await channel.receive()] == ["abcd", "efg"]
+    await sender
+
+    waiting = await wait_five()
+    channel.close()
+    await waiting

@@ -29,7 +29,7 @@ async def test_live_data_and_events_do_not_wait_for_a_long_backlog(
     tmp_path: Path, pki: Pki, mosquitto: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("buffer.cutting.BACKLOG_AFTER_NS", 10**9)
-    monkeypatch.setattr(pump_module, "BACKLOG_ROWS_MAX", 2000)
+    monkeypatch.setattr(pump_module, "PARCEL_ROWS_MAX", 2000)
     old, live = 60_000, 500
     async with (
         start_broker(tmp_path / "broker", pki, kind=mosquitto) as broker,
@@ -55,6 +55,27 @@ async def test_live_data_and_events_do_not_wait_for_a_long_backlog(
     for historical in (False, True):
         values = [value for h, value in order if h is historical]
         assert values == sorted(values), "the order inside a class is kept"
+
+
+async def test_a_stream_that_never_pauses_goes_out_once_a_latency(tmp_path: Path, pki: Pki, mosquitto: str) -> None:
+    """Cutting a message commits what waits; were that sent along, the next cut would bring more, without end."""
+    rows, seconds, latency = 40, 1.5, 0.25
+    async with (
+        start_broker(tmp_path / "broker", pki, kind=mosquitto) as broker,
+        open_plant(tmp_path, **uplink_to(broker, pki, latency=f"{latency}s")) as (log, pump),
+        background(brain(broker, pki, tmp_path).run, pump.run),
+    ):
+        await until(lambda: pump.statistics().connected)
+        loop, count = asyncio.get_running_loop(), 0
+        end = loop.time() + seconds
+        while loop.time() < end:
+            await log.put(noisy(count, rows))
+            count += rows
+            await asyncio.sleep(0.001)
+        lasted = loop.time() - end + seconds
+        await until(lambda: log.outbox().backlog().rows == 0 and len(stored(tmp_path)) == count)
+        assert pump.statistics().messages_total <= lasted / latency + 3
+    assert [value >> 32 for _, value in stored(tmp_path)] == list(range(count))
 
 
 async def test_a_brain_that_answers_before_the_broker_leaves_nothing_counted_as_on_its_way(tmp_path: Path) -> None:
