@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import Field
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # a configuration is checked without numpy
     from edge.core.batch import Record
     from edge.core.catalogue import Catalogue
     from edge.core.clock import Clock
+    from edge.core.trust import Certificate
 
 
 class TagSection(Section):
@@ -104,6 +106,7 @@ class DeviceContext:
     secret     returns a secret's text by name; raises ConfigError when it is nowhere
     shared     one mapping for all devices of this agent, in which devices of a kind share what they must,
                e.g. a serial line. Keys begin with the driver's kind. What may stay in it is closed by its owner.
+    data_dir   where this gateway keeps its files: trust lists, certificates; None where nothing is kept
     """
 
     device: str
@@ -112,6 +115,7 @@ class DeviceContext:
     clock: Clock
     secret: Callable[[str], str]
     shared: Shared = field(default_factory=Shared)
+    data_dir: Path | None = None
 
 
 class Session(Protocol):
@@ -143,6 +147,31 @@ class Counting(Protocol):
     @property
     def counters(self) -> Mapping[str, int]:
         """Return the live counters by name, e.g. `timeouts_total`. The same mapping for the driver's whole life."""
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateState:
+    """A certificate in use, for those who watch when it ends.
+
+    whose       "server": the device's, or "own"
+    not_after   its end, ns since 1970 UTC
+    doubt       what an operator should know of it now; "" when nothing
+    """
+
+    whose: Literal["server", "own"]
+    subject: str
+    thumbprint: str
+    not_after: int
+    doubt: str = ""
+
+
+@runtime_checkable
+class Certified(Protocol):
+    """A driver whose connection rests on certificates that end some day."""
+
+    @property
+    def certificates(self) -> Sequence[CertificateState]:
+        """Return those that the last connection used; none before the first."""
 
 
 @runtime_checkable
@@ -282,6 +311,7 @@ class DriverSpec:
     schemes   what the URLs of this kind begin with, for commands that take an address without a configuration
     probe     shows a place of an unknown device in every interpretation; None where it cannot
     scan      looks for devices; None where it cannot
+    own       our certificates in a data directory, each with the file for those who must trust it; None: there are none
     """
 
     GROUP: ClassVar[str] = "yulink.drivers"
@@ -296,3 +326,4 @@ class DriverSpec:
     schemes: Sequence[str] = ()
     probe: Prober | None = None
     scan: Scanner | None = None
+    own: Callable[[Path], Sequence[tuple[Certificate, Path]]] | None = None

@@ -19,6 +19,7 @@ class FaultLine:
         self.port = 0
         self.connections_total = 0
         self.bytes_total = 0
+        self._diverted: list[tuple[str, int]] = []
         self._refusing = False
         self._garbage = False
         self._delay_s = 0.0
@@ -40,6 +41,10 @@ class FaultLine:
         for writer in list(self._writers):
             writer.transport.abort()
 
+    def divert(self, host: str, port: int, connections: int = 1) -> None:
+        """Lead so many of the next connections to another server, as somebody in between would."""
+        self._diverted = [(host, port)] * connections
+
     def freeze(self) -> None:
         """Let nothing pass while the sockets stay open: a black hole."""
         self._open.clear()
@@ -58,6 +63,7 @@ class FaultLine:
 
     def heal(self) -> None:
         """End every fault."""
+        self._diverted = []
         self._refusing = self._garbage = False
         self._delay_s = self._drip_s = 0.0
         self._bytes_left = None
@@ -72,7 +78,8 @@ class FaultLine:
             if self._refusing:
                 writer.transport.abort()
                 return
-            far_reader, far_writer = await asyncio.open_connection(*self._target)
+            target = self._diverted.pop() if self._diverted else self._target
+            far_reader, far_writer = await asyncio.open_connection(*target)
             self._writers.add(far_writer)
             up = asyncio.create_task(self._pass(reader, far_writer, answers=False))
             down = asyncio.create_task(self._pass(far_reader, writer, answers=True))

@@ -1,22 +1,23 @@
 """A real OPC UA server for tests and the demo, made with asyncua."""
 
 import asyncio
+import hashlib
+import ipaddress
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from asyncua import Node, Server, ua
-from asyncua.crypto.cert_gen import (
-    dump_private_key_as_pem,
-    generate_private_key,
-    generate_self_signed_app_certificate,
-)
+from asyncua.common.utils import ServiceError
 from asyncua.server.user_managers import UserManager
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 for _name in ("asyncua", "asyncua.server", "asyncua.common"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
@@ -27,6 +28,17 @@ _POLICIES = {
     "none": ua.SecurityPolicyType.NoSecurity,
     "sign": ua.SecurityPolicyType.Basic256Sha256_Sign,
     "sign+encrypt": ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt,
+    **{
+        f"{policy}/{mode}": ua.SecurityPolicyType[f"{name}_{mode}"]
+        for policy, name in {
+            "Aes256_Sha256_RsaPss": "Aes256Sha256RsaPss",
+            "Aes128_Sha256_RsaOaep": "Aes128Sha256RsaOaep",
+            "Basic256Sha256": "Basic256Sha256",
+            "Basic256": "Basic256",
+            "Basic128Rsa15": "Basic128Rsa15",
+        }.items()
+        for mode in ("Sign", "SignAndEncrypt")
+    },
 }
 
 
@@ -57,9 +69,15 @@ class _Users(UserManager):
 class SimulatedServer:
     """A running server."""
 
-    def __init__(self, server: Server, url: str) -> None:
+    def __init__(self, server: Server, url: str, certificate: bytes = b"") -> None:
         self._server = server
         self.url = url
+        self.sha256 = hashlib.sha256(certificate).hexdigest()
+        """The thumbprint of its certificate."""
+        self.trusts: Callable[[bytes], bool] = lambda certificate: True
+        """Which clients it lets in, by the DER of their certificates."""
+        self.clients: list[bytes] = []
+        """The certificates that clients have shown."""
         self._nodes: dict[str, Node] = {}
         self._types: dict[str, ua.VariantType] = {}
 
@@ -107,15 +125,17 @@ async def serve_opcua(
     users: Mapping[str, str] | None = None,
     user_certificates: Sequence[bytes] = (),
     allow_anonymous: bool = True,
+    identity: tuple[bytes, bytes] | None = None,
 ) -> AsyncIterator[SimulatedServer]:
     """Serve the variables while the block runs.
 
     Args:
         port: 0 takes any free one.
-        security: of "none", "sign", "sign+encrypt" (Basic256Sha256).
+        security: of "none", "sign", "sign+encrypt" (Basic256Sha256), and e.g. "Aes256_Sha256_RsaPss/SignAndEncrypt".
         users: passwords by user name.
         user_certificates: DER of those who may log in with one.
         allow_anonymous: whether one may log in without a name.
+        identity: certificate (DER) and key (PEM); by default one that is right, made anew.
     """
     from simulators.broker import free_port
 
@@ -126,12 +146,21 @@ async def serve_opcua(
     server.set_server_name("Yulink simulated machine")
     await server.set_application_uri(APPLICATION_URI)
     server.set_security_policy([_POLICIES[name] for name in security])
-    if any(name != "none" for name in security):
-        certificate, key = application_identity(APPLICATION_URI)
+    certificate = b""
+    if identity is not None or any(name != "none" for name in security):
+        certificate, key = identity or application_identity(APPLICATION_URI)
         await server.load_certificate(certificate, format="der")
         await server.load_private_key(key, format="pem")
     await server.register_namespace("urn:yulink:plant")
-    simulated = SimulatedServer(server, url)
+    simulated = SimulatedServer(server, url, certificate)
+
+    async def judge(shown: x509.Certificate, _application: Any) -> None:
+        der = shown.public_bytes(Encoding.DER)
+        simulated.clients.append(der)
+        if not simulated.trusts(der):
+            raise ServiceError(ua.StatusCodes.BadCertificateUntrusted)
+
+    server.set_certificate_validator(judge)
     for variable in variables:
         await simulated.add(variable)
     async with server:
@@ -143,10 +172,38 @@ async def serve_opcua(
                 await session.close_session(True)
 
 
-def application_identity(uri: str) -> tuple[bytes, bytes]:
-    """Return a self-signed application certificate (DER) and its key (PEM) for this machine's loopback."""
-    key = generate_private_key()
-    certificate = generate_self_signed_app_certificate(
-        key, uri, {"commonName": uri}, [], [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH], days=365
+def application_identity(
+    uri: str,
+    *,
+    hosts: Sequence[str] = ("localhost", "127.0.0.1"),
+    begins: timedelta = timedelta(days=-1),
+    ends: timedelta = timedelta(days=365),
+    bits: int = 2048,
+    for_servers: bool = True,
+) -> tuple[bytes, bytes]:
+    """Return a self-signed application certificate (DER) and its key (PEM), valid from `begins` to `ends` from now."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, uri)])
+    usages = [ExtendedKeyUsageOID.CLIENT_AUTH] + [ExtendedKeyUsageOID.SERVER_AUTH] * for_servers
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now + begins)
+        .not_valid_after(now + ends)
+        .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri), *map(_host, hosts)]), False)
+        .add_extension(x509.ExtendedKeyUsage(usages), False)
+        .sign(key, hashes.SHA256())
     )
-    return certificate.public_bytes(Encoding.DER), dump_private_key_as_pem(key)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return certificate.public_bytes(Encoding.DER), pem
+
+
+def _host(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)

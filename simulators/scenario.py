@@ -226,6 +226,7 @@ async def _serve_cnc(closing: AsyncExitStack, running: RunningPlant, catch_up: A
         "opcua": f"opc.tcp://{line.host}:{line.port}/yulink",
         "login": {"user": "reader", "secret": "cnc-07"},
         "security": "sign+encrypt",
+        "trust": server.sha256,
         "every": "200ms",
         "tags": {name: {"node": nodes[name], "unit": unit} for name, (_, _, unit) in _CNC.items()},
     }

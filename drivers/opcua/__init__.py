@@ -1,5 +1,6 @@
 """OPC UA. Importing this does not import the protocol's library."""
 
+from pathlib import Path
 from typing import Any
 
 from drivers.api import DeviceContext, Driver, DriverSpec
@@ -18,6 +19,12 @@ def _simulate(variant: str) -> Any:
     return simulate(variant)
 
 
+def _own(data_dir: Path) -> Any:
+    from drivers.opcua.own_certificate import OwnCertificates
+
+    return [(own.certificate, own.file) for own in OwnCertificates(data_dir).known() if own.file is not None]
+
+
 SPEC = DriverSpec(
     kind="opcua",
     title="OPC UA",
@@ -30,4 +37,5 @@ SPEC = DriverSpec(
         "poll": lambda: _simulate("poll"),
     },
     security=lambda section: section.security,
+    own=_own,
 )

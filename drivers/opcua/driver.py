@@ -4,9 +4,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
-from drivers.api import DeviceContext, Session
-from drivers.opcua.client import FAILURES, REQUEST_TIMEOUT_S, Connection, Identity, Kept, open_connection
+from drivers.api import CertificateState, DeviceContext, Session
+from drivers.opcua.client import FAILURES, REQUEST_TIMEOUT_S, Connection, Kept, open_connection
 from drivers.opcua.section import OpcUaSection
+from drivers.opcua.security import Security
 from drivers.opcua.session import QUIET_S, Model, OpcUaSession
 from edge.core.catalogue import Tag, ValueKind
 from edge.core.errors import Disconnected
@@ -22,13 +23,13 @@ class _Suspended:
 
 
 class OpcUaDriver:
-    """Implements `drivers.api.Driver` and `Counting`."""
+    """Implements `drivers.api.Driver`, `Counting` and `Certified`."""
 
     def __init__(self, section: OpcUaSection, context: DeviceContext) -> None:
         self.section = section
         self.context = context
         self.tags: dict[str, Tag] = {}
-        self._identity: Identity | None = None
+        self._security = Security(section, context)
         self._suspended: _Suspended | None = None
         self._counters = {"resumed_total": 0, "rebuilt_total": 0, "republished_total": 0, "lost_notifications_total": 0,
                           "history_rows_total": 0, "dead_subscriptions_total": 0, "refused_items": 0}  # fmt: skip
@@ -60,12 +61,10 @@ class OpcUaDriver:
         """Return how often sessions were taken up or rebuilt, and what came through or was lost meanwhile."""
         return self._counters
 
-    def identity(self) -> Identity:
-        """Return our application certificate, the same for all sessions of this device."""
-        if self._identity is None:
-            name = self.section.identity
-            self._identity = Identity(self.context.secret(name) if name else None)
-        return self._identity
+    @property
+    def certificates(self) -> Sequence[CertificateState]:
+        """Return the certificates of the server and of ours that the last connection used."""
+        return self._security.certificates
 
     def connect(self) -> AbstractAsyncContextManager[Session]:
         """Open a session: the one that broke, where the server still has it, else a new one."""
@@ -75,7 +74,7 @@ class OpcUaDriver:
     async def _connect(self) -> AsyncIterator[Session]:
         suspended = self._suspended
         connection = await open_connection(
-            self.section, self.identity, self.context.secret, suspended.kept if suspended else None
+            self.section, self._security, self.context.secret, suspended.kept if suspended else None
         )
         self._suspended = None
         session = OpcUaSession(self, connection, suspended.model if suspended else Model(self.context.clock))

@@ -13,7 +13,12 @@ from edge.core.language import say
 from edge.core.section import Duration, Frequency, Pause, SecretName, Section, refuse
 
 POLICIES = ("Aes256_Sha256_RsaPss", "Aes128_Sha256_RsaOaep", "Basic256Sha256")
-"""Policies this driver uses, the strongest first. The older ones are broken and are not offered."""
+"""Policies to choose from, the strongest first."""
+
+DEPRECATED = ("Basic256", "Basic128Rsa15")
+"""Policies that are broken, and used only where they are named."""
+
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 _PATH = re.compile(r"(?:/[^/]+)+")
 _NODE = re.compile(r"(?:ns=\d{1,5};)?(?:i=\d{1,10}|s=.+|g=[0-9a-fA-F-]{36}|b=[A-Za-z0-9+/=]+)")
@@ -41,11 +46,20 @@ def _check_node(node: str) -> str:
 
 def _check_security(given: str) -> str:
     policy, _, mode = given.partition("/")
-    named = policy in POLICIES and mode in ("Sign", "SignAndEncrypt")
+    named = policy in (*POLICIES, *DEPRECATED) and mode in ("Sign", "SignAndEncrypt")
     if given not in ("none", "sign", "sign+encrypt") and not named:
         refuse(
             say("{given!r} is not a security setting", given=given),
             say("write none, sign, sign+encrypt, or e.g. Basic256Sha256/SignAndEncrypt"),
+        )
+    return given
+
+
+def _check_trust(given: str) -> str:
+    if given not in ("list", "first-use") and not _SHA256.fullmatch(given.replace(":", "")):
+        refuse(
+            say("{given!r} does not say whom to trust", given=given),
+            say("write list, first-use, or the SHA-256 thumbprint of the server's certificate, 64 digits"),
         )
     return given
 
@@ -61,6 +75,9 @@ class Login(Section):
 
     certificate: SecretName | None = None
     """Name of the secret that holds a PEM with the user's certificate and key."""
+
+    clear: bool = False
+    """Whether the password may go where everybody on the network can read it, if the server takes it no other way."""
 
 
 class OpcUaTag(TagSection):
@@ -110,8 +127,20 @@ class OpcUaSection(DriverSection):
     security: Annotated[str, AfterValidator(_check_security)] = "none"
     """`none`, `sign`, `sign+encrypt` (the strongest policy the server offers), or `Basic256Sha256/SignAndEncrypt`."""
 
+    trust: Annotated[str, AfterValidator(_check_trust)] = "list"
+    """Which server is trusted: `list`: one whose certificate was accepted with `yulink trust accept`; `first-use`: the
+    certificate that it shows first, and no other afterwards; or the SHA-256 thumbprint of its certificate."""
+
+    ca: SecretName | None = None
+    """Name of the secret that holds the PEM of authorities whose servers are trusted, and of their revocation lists."""
+
+    tolerate: Sequence[Literal["expired", "not-yet-valid", "host", "uri", "usage", "weak"]] = ()
+    """What may be wrong with the server's certificate: its time is over or has not begun, it is for another address
+    or another application, not for servers, or its key or signature is weak."""
+
     identity: SecretName | None = None
-    """Name of the secret that holds a PEM with our application certificate and key. Default: made at each start."""
+    """Name of the secret that holds a PEM with our application certificate and key. Default: one that is made for this
+    gateway, kept in the data directory and renewed."""
 
     mode: Literal["subscribe", "poll"] = "subscribe"
     """Whether the server tells changes, or is read at each interval."""
@@ -129,12 +158,32 @@ class OpcUaSection(DriverSection):
     """The values to read, by name. `load_{x,y,z}` makes three tags, `{}` in the node stands for x, y, z."""
 
     def problems(self) -> Sequence[Problem]:
-        """Return contradictions of the login."""
+        """Return contradictions of the login, and what is weak."""
         login = self.login
+        found: list[Problem] = []
         if login.user is not None and login.secret is None:
-            return [
+            found.append(
                 Problem(("login",), say("the user has no password"), say("add secret: NAME; the password stands in it"))
-            ]
+            )
         if login.user is not None and login.certificate is not None:
-            return [Problem(("login",), say("a login is a user or a certificate, not both"), say("remove one"))]
-        return ()
+            found.append(Problem(("login",), say("a login is a user or a certificate, not both"), say("remove one")))
+        policy = self.security.partition("/")[0]
+        if policy in DEPRECATED:
+            found.append(
+                Problem(
+                    ("security",),
+                    say("{policy} is broken: whoever listens may read and change what is sent", policy=policy),
+                    say("have the server offer Basic256Sha256 or better"),
+                    severity="warning",
+                )
+            )
+        if login.clear and self.security != "sign+encrypt":
+            found.append(
+                Problem(
+                    ("login", "clear"),
+                    say("everybody on the network may read the password"),
+                    say("use security: sign+encrypt"),
+                    severity="warning",
+                )
+            )
+        return found

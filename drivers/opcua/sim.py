@@ -39,6 +39,8 @@ async def simulate(variant: str) -> AsyncIterator[Simulated]:
     async with serve_opcua(
         variables, security=(security,), users=users, allow_anonymous="login" not in section
     ) as server:
+        if security != "none":
+            section["trust"] = server.sha256
         host, port = server.url.removeprefix("opc.tcp://").partition("/")[0].split(":")
         async with fault_line(host, int(port)) as line:
             section["opcua"] = f"opc.tcp://{line.host}:{line.port}/yulink"

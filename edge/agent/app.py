@@ -13,8 +13,9 @@ from typing import Any
 
 from buffer.log import Log, open_log
 from buffer.quarantine_view import unknown_uplink
-from drivers.api import Counting, DeviceContext, Scheduled, Shared
+from drivers.api import CertificateState, Certified, Counting, DeviceContext, Driver, Scheduled, Shared
 from edge.agent.bookkeeping import keep
+from edge.agent.certificate_watch import watch_certificates
 from edge.agent.clock_watch import ClockHealth, watch
 from edge.agent.health import Rate, facts
 from edge.agent.ingest import Ingest, TagRule
@@ -54,6 +55,7 @@ def first_tag_id(clock: Clock) -> int:
 @dataclass(slots=True)
 class _Running:
     device: Device
+    driver: Driver
     health: DeviceHealth
     task: asyncio.Task[None]
     tell: Callable[[], Awaitable[None]]
@@ -116,6 +118,9 @@ class Agent:
                     self._intake = intake
                     watching = [
                         intake.create_task(watch(self._clock, self._put, self._clock_health), name="clock"),
+                        intake.create_task(
+                            watch_certificates(self._clock, self._put, self._certificates), name="certificates"
+                        ),
                         intake.create_task(give_back_now_and_then(self._clock), name="memory"),
                         intake.create_task(keep(self._log, self._clock, self._tellers, self._statement), name="ledger"),
                     ]
@@ -138,6 +143,13 @@ class Agent:
 
     def _tellers(self) -> list[Callable[[], Awaitable[None]]]:
         return [running.tell for running in self._running.values()]
+
+    def _certificates(self) -> dict[str, Sequence[CertificateState]]:
+        return {
+            name: running.driver.certificates
+            for name, running in self._running.items()
+            if isinstance(running.driver, Certified)
+        }
 
     def _statement(self, line: Line, now: int) -> Event:
         return statement(line, self.settings.site, now, self._signer)
@@ -182,7 +194,13 @@ class Agent:
     def _start_device(self, device: Device) -> None:
         assert self._log is not None
         context = DeviceContext(
-            device.name, device.every, self._log.catalogue, self._clock, self.settings.secret, self._shared
+            device.name,
+            device.every,
+            self._log.catalogue,
+            self._clock,
+            self.settings.secret,
+            self._shared,
+            self._data_dir,
         )
         driver = device.spec.create(device.section, context)
         health = DeviceHealth(device.name, device.spec.kind, device.spec.security(device.section))
@@ -201,7 +219,7 @@ class Agent:
         tallying = Tallying(device.name, schedule, self._clock)
         supervisor = Supervisor(health, driver, ingest, self._log.catalogue, self._clock, self._put, tallying)
         task = self._intake.create_task(supervisor.run(), name=f"device {device.name}")
-        self._running[device.name] = _Running(device, health, task, supervisor.tell)
+        self._running[device.name] = _Running(device, driver, health, task, supervisor.tell)
 
     async def reload(self, settings: Settings) -> None:
         """Apply a changed configuration: only devices that differ are stopped and started.
@@ -247,6 +265,7 @@ class Agent:
         """Return the state of everything, as JSON types; `yulink status` and the demo show it."""
         uplinks = [self._describe_uplink(section) for section in self.settings.uplinks if self._uplinks]
         usage = resource.getrusage(resource.RUSAGE_SELF)
+        certificates = self._certificates()
         return {
             "version": version("yulink"),
             "site": self.settings.site,
@@ -254,7 +273,10 @@ class Agent:
             "uptime_s": self._clock.monotonic() - self._started,
             "cpu_s": usage.ru_utime + usage.ru_stime,
             "rss_mb": {"core": memory_mb(), "worker": None},
-            "devices": [asdict(running.health) for running in self._running.values()],
+            "devices": [
+                asdict(running.health) | {"certificates": [asdict(each) for each in certificates.get(name, ())]}
+                for name, running in self._running.items()
+            ],
             "log": asdict(self._log.statistics()) if self._log else None,
             "backlog": uplinks[0]["backlog"] if uplinks else None,
             "uplink": uplinks[0] if uplinks else None,

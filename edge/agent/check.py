@@ -19,12 +19,12 @@ CONNECT_DEADLINE_S = 20.0
 PLAN_KEYS = ("requests_per_cycle", "registers_per_cycle", "cycle_ms_estimated", "cycle_ms_asked")
 
 
-def run(path: Path, *, offline: bool, json_output: bool) -> int:
+def run(path: Path, data_dir: Path, *, offline: bool, json_output: bool) -> int:
     """Print problems and plan. Returns 0, 2 when the configuration is wrong, 1 when a device cannot be reached."""
     settings, problems = examine(path)
     wrong = settings is None or any(problem.severity == "error" for problem in problems)
     plans = {} if wrong or settings is None else plan(settings)
-    unreached = {} if offline or wrong or settings is None else asyncio.run(_reach(settings))
+    unreached = {} if offline or wrong or settings is None else asyncio.run(_reach(settings, data_dir))
     if json_output:
         listed = {name: {key: getattr(cost, key) for key in PLAN_KEYS} for name, cost in plans.items()}
         answer = {"problems": [as_json(problem) for problem in problems], "plan": listed}
@@ -66,20 +66,22 @@ def _table(settings: "Settings", plans: Mapping[str, Plan]) -> str:
     return "\n".join(lines)
 
 
-async def _reach(settings: "Settings") -> dict[str, str]:
+async def _reach(settings: "Settings", data_dir: Path) -> dict[str, str]:
     """Connect to every device once; return the reason for each that cannot be reached."""
     shared = Shared()
-    found = await asyncio.gather(*(_reach_one(settings, device, shared) for device in settings.devices.values()))
+    reaching = (_reach_one(settings, device, shared, data_dir) for device in settings.devices.values())
+    found = await asyncio.gather(*reaching)
     shared.close()
     return {name: reason for name, reason in zip(settings.devices, found, strict=True) if reason}
 
 
-async def _reach_one(settings: "Settings", device: "Device", shared: Shared) -> str:
+async def _reach_one(settings: "Settings", device: "Device", shared: Shared, data_dir: Path) -> str:
     from drivers.api import DeviceContext
     from edge.core.catalogue import Catalogue
     from edge.core.clock import SystemClock
 
-    context = DeviceContext(device.name, device.every, Catalogue(), SystemClock(), settings.secret, shared)
+    catalogue, clock = Catalogue(), SystemClock()
+    context = DeviceContext(device.name, device.every, catalogue, clock, settings.secret, shared, data_dir)
     try:
         async with asyncio.timeout(CONNECT_DEADLINE_S), device.spec.create(device.section, context).connect():
             return ""

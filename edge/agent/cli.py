@@ -63,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
         "yulink check plant.yaml --offline",
     )
     _config(check)
+    _data_dir(check)
     check.add_argument("--offline", action="store_true", help=say("do not connect to the devices"))
     check.add_argument("--json", action="store_true", help=say("print one JSON object"))
 
@@ -76,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
     _config(read)
     read.add_argument("device", metavar="DEVICE", help=say("the device's name"))
     read.add_argument("tags", metavar="TAG", nargs="*", help=say("only these tags"))
+    _data_dir(read)
     read.add_argument("--json", action="store_true", help=say("print one JSON object"))
 
     probe = _command(
@@ -228,6 +230,49 @@ def parser() -> argparse.ArgumentParser:
     diagnose.add_argument("--json", action="store_true", help=say("print one JSON object"))
     diagnose.add_argument("--picture", type=Path, metavar="FILE", help=say("write a .png or .svg"))
 
+    trust = _command(
+        commands,
+        "trust",
+        None,
+        say("decide which servers' certificates are trusted; while the agent runs, or not"),
+        "yulink trust list --data-dir /var/lib/yulink",
+    )
+    decisions = trust.add_subparsers(title=say("actions"), metavar=say("ACTION"), required=True)
+    listing = _command(
+        decisions, "list", _trust_list, say("show our certificates and those of servers"), "yulink trust list"
+    )
+    _data_dir(listing)
+    listing.add_argument("--json", action="store_true", help=say("print one JSON object"))
+    accept = _command(
+        decisions, "accept", _trust_decide, say("trust a certificate from now on"), "yulink trust accept 3f09a4c21b7e"
+    )
+    accept.add_argument(
+        "--despite",
+        default="",
+        metavar="FAULTS",
+        help=say("what is wrong with it and known to be: expired, not-yet-valid, host, uri, usage, weak"),
+    )
+    reject = _command(
+        decisions,
+        "reject",
+        _trust_decide,
+        say("refuse a certificate, also one accepted before"),
+        "yulink trust reject cnc-07",
+    )
+    remove = _command(
+        decisions,
+        "remove",
+        _trust_decide,
+        say("forget a certificate: shown again, it waits again"),
+        "yulink trust remove 3f09a4c21b7e",
+    )
+    for action, word in ((accept, "accept"), (reject, "reject"), (remove, "remove")):
+        action.add_argument(
+            "what", metavar="WHAT", help=say("the beginning of a thumbprint, or a device whose certificate waits")
+        )
+        action.set_defaults(action=word)
+        _data_dir(action)
+
     status = _command(
         commands, "status", _status, say("show what a running agent does"), "yulink status --data-dir /var/lib/yulink"
     )
@@ -364,13 +409,13 @@ def _run(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from edge.agent.check import run
 
-    return run(arguments.config, offline=arguments.offline, json_output=arguments.json)
+    return run(arguments.config, arguments.data_dir, offline=arguments.offline, json_output=arguments.json)
 
 
 def _read(arguments: argparse.Namespace) -> int:
     from edge.agent.read import run
 
-    return run(arguments.config, arguments.device, arguments.tags, json_output=arguments.json)
+    return run(arguments.config, arguments.device, arguments.tags, arguments.data_dir, json_output=arguments.json)
 
 
 def _probe(arguments: argparse.Namespace) -> int:
@@ -429,6 +474,18 @@ def _diagnose(arguments: argparse.Namespace) -> int:
     from edge.agent.diagnose import run
 
     return run(arguments)
+
+
+def _trust_list(arguments: argparse.Namespace) -> int:
+    from edge.agent.trust_command import show
+
+    return show(arguments.data_dir, json_output=arguments.json)
+
+
+def _trust_decide(arguments: argparse.Namespace) -> int:
+    from edge.agent.trust_command import decide
+
+    return decide(arguments.action, arguments.what, getattr(arguments, "despite", ""), arguments.data_dir)
 
 
 def _status(arguments: argparse.Namespace) -> int:

@@ -21,18 +21,11 @@ CONNECT_DEADLINE_S = 20.0
 COMPLETE_DEADLINE_S = 15.0
 
 
-def run(config: Path, device: str, tags: Sequence[str], *, json_output: bool) -> int:
+def run(config: Path, device: str, tags: Sequence[str], data_dir: Path, *, json_output: bool) -> int:
     """Print name, value, unit, quality and raw origin of each tag. Returns 0, or 1 when a value is bad."""
     settings = load(config, offline=True)
-    if device not in settings.devices:
-        near = difflib.get_close_matches(device, settings.devices, 1)
-        raise WrongInput(
-            say("there is no device {device!r} in {config}", device=device, config=config),
-            hint=say("did you mean {name!r}?", name=near[0])
-            if near
-            else say("devices: {names}", names=", ".join(settings.devices)),
-        )
-    rows = asyncio.run(_read(settings, settings.devices[device]))
+    chosen = find_device(settings, device, config)
+    rows = asyncio.run(_read(settings, chosen, data_dir))
     if unknown := [tag for tag in tags if tag not in {row["tag"] for row in rows}]:
         raise WrongInput(
             say("{device} has no tag {tag!r}", device=device, tag=unknown[0]),
@@ -43,11 +36,24 @@ def run(config: Path, device: str, tags: Sequence[str], *, json_output: bool) ->
     return 1 if any(is_bad(int(row["quality"], 16)) for row in shown) else 0
 
 
-async def _read(settings: Settings, device: Device) -> list[dict[str, Any]]:
+def find_device(settings: Settings, device: str, config: Path) -> Device:
+    """Return a device by its name. Raises WrongInput, with the nearest name that there is."""
+    if device not in settings.devices:
+        near = difflib.get_close_matches(device, settings.devices, 1)
+        raise WrongInput(
+            say("there is no device {device!r} in {config}", device=device, config=config),
+            hint=say("did you mean {name!r}?", name=near[0])
+            if near
+            else say("devices: {names}", names=", ".join(settings.devices)),
+        )
+    return settings.devices[device]
+
+
+async def _read(settings: Settings, device: Device, data_dir: Path) -> list[dict[str, Any]]:
     """Read until every tag has come once, or for 15 s: a subscription delivers in several pieces."""
     catalogue = Catalogue()
     shared = Shared()
-    context = DeviceContext(device.name, device.every, catalogue, SystemClock(), settings.secret, shared)
+    context = DeviceContext(device.name, device.every, catalogue, SystemClock(), settings.secret, shared, data_dir)
     driver = device.spec.create(device.section, context)
     rows: dict[str, dict[str, Any]] = {}
     raw: dict[str, str] = {}

@@ -2,11 +2,16 @@
 
 import asyncio
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from drivers.api import CertificateState
+from edge.agent.certificate_watch import days_left, words
 from edge.agent.status import ask_status, headroom
 from edge.core.language import say
+
+SOON_DAYS = 30
 
 
 def run(data_dir: Path, *, json_output: bool) -> int:
@@ -14,6 +19,16 @@ def run(data_dir: Path, *, json_output: bool) -> int:
     status = asyncio.run(ask_status(data_dir))
     print(json.dumps(status, ensure_ascii=False, indent=2) if json_output else render(status))
     return 0
+
+
+def _certificates(listed: Iterable[dict[str, Any]], now: int) -> Iterator[str]:
+    """Yield what should be done about certificates: those that end within a month, and those in doubt."""
+    for each in listed:
+        state = CertificateState(**each)
+        if days_left(state.not_after, now) < SOON_DAYS:
+            yield words(state, now)
+        if state.doubt:
+            yield state.doubt
 
 
 def render(status: dict[str, Any]) -> str:
@@ -30,6 +45,9 @@ def render(status: dict[str, Any]) -> str:
         reason = f": {device['reason']}" if device["reason"] else ""
         values = say("{read} values, {bad} bad", read=device["values_read"], bad=device["values_bad"])
         lines.append(f"  {device['name']:<16} {device['state']:<10} {values}{reason}")
+        if reason and device["hint"]:
+            lines.append(f"  {'':<27} {device['hint']}")
+        lines += [f"  {'':<27} {word}" for word in _certificates(device.get("certificates", ()), status["now"])]
     kept = status["log"]
     lines.append(
         say(

@@ -14,7 +14,7 @@ from edge.agent.tallying import Tallying
 from edge.core.batch import Batch, Event, Lane, Record, Severity, Waveform
 from edge.core.catalogue import Catalogue, ValueKind
 from edge.core.clock import Clock
-from edge.core.errors import Disconnected
+from edge.core.errors import Disconnected, Untrusted
 from edge.core.language import say
 from edge.core.ledger import Tally
 from edge.core.quality import StatusCode, is_bad
@@ -171,6 +171,19 @@ class Supervisor:
 
     async def _lost(self, error: Disconnected) -> None:
         health = self.health
+        if isinstance(error, Untrusted) and error.message != health.reason:
+            log.error("%s", say("{device}: not trusted: {reason}", device=health.name, reason=error))
+            await self.put(
+                Event(
+                    self.clock.now(),
+                    health.name,
+                    "certificate_refused",
+                    Severity.HIGH,
+                    error.message,
+                    {"hint": error.hint},
+                ),
+                None,
+            )
         if health.state is DeviceState.LOST:
             health.reason, health.hint = error.message, error.hint
             return

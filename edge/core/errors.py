@@ -29,6 +29,10 @@ class Disconnected(YulinkError):
     """The world broke it: the session to a device is unusable. The supervisor reconnects."""
 
 
+class Untrusted(Disconnected):
+    """The other side cannot prove who it is. An operator has to decide; until then it is asked again."""
+
+
 class CorruptSegment(YulinkError):
     """Stored bytes are not what was written. The log sets the segment aside and goes on."""
 

@@ -1,12 +1,13 @@
 """A driver from raw settings, and its values by name."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from drivers.api import DeviceContext, Driver, DriverSpec, Session, Shared
 from edge.core.batch import Batch
 from edge.core.catalogue import Catalogue
-from edge.core.clock import SystemClock
+from edge.core.clock import Clock, SystemClock
 
 
 def make_driver(
@@ -16,14 +17,22 @@ def make_driver(
     device: str = "machine",
     secrets: Mapping[str, str] | None = None,
     shared: Shared | None = None,
+    clock: Clock | None = None,
+    data_dir: Path | None = None,
 ) -> tuple[Driver, Catalogue]:
     """The driver of a section as YAML would give it, and the catalogue that names its tags."""
     catalogue = Catalogue()
     section = spec.section.model_validate(settings)
-    assert not section.problems(), section.problems()
+    assert not [problem for problem in section.problems() if problem.severity == "error"]
     known = secrets or {}
     context = DeviceContext(
-        device, 0.05, catalogue, SystemClock(), lambda name: known[name], Shared() if shared is None else shared
+        device,
+        0.05,
+        catalogue,
+        clock or SystemClock(),
+        lambda name: known[name],
+        Shared() if shared is None else shared,
+        data_dir,
     )
     return spec.create(section, context), catalogue
 

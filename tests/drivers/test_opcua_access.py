@@ -15,7 +15,13 @@ UNCERTAIN_SUBSTITUTE = 0x40910000
 
 
 def settings(server: SimulatedServer, **more: Any) -> dict[str, Any]:
-    return {"opcua": server.url, "every": "50ms", "tags": {"speed": {"node": SPEED.node}}, **more}
+    return {
+        "opcua": server.url,
+        "trust": server.sha256,
+        "every": "50ms",
+        "tags": {"speed": {"node": SPEED.node}},
+        **more,
+    }
 
 
 async def speed(server: SimulatedServer, secrets: dict[str, str] | None = None, **more: Any) -> float:

@@ -1,0 +1,58 @@
+"""Notices in good time that a certificate ends: afterwards a device is lost until someone acts."""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from drivers.api import CertificateState
+from edge.core.batch import Event, Record, Severity
+from edge.core.clock import Clock
+from edge.core.language import say
+
+CHECK_S = 600.0
+DAY_NS = 86_400 * 10**9
+WARNED_DAYS = (0, 1, 7, 30)
+"""How many days before the end it is told, each once."""
+
+log = logging.getLogger("yulink.certificates")
+
+
+async def watch_certificates(
+    clock: Clock,
+    put: Callable[[Record], Awaitable[None]],
+    certificates: Callable[[], Mapping[str, Sequence[CertificateState]]],
+) -> None:
+    """Look at the certificates in use every ten minutes until cancelled; each step nearer to an end is one event."""
+    told: dict[tuple[str, str], int] = {}
+    while True:
+        await clock.sleep(CHECK_S)
+        for device, states in certificates().items():
+            for state in states:
+                step = next((days for days in WARNED_DAYS if state.not_after - clock.now() <= days * DAY_NS), None)
+                if step is None or told.get((device, state.thumbprint), WARNED_DAYS[-1] + 1) <= step:
+                    continue
+                told[device, state.thumbprint] = step
+                log.warning("%s: %s", device, words(state, clock.now()))
+                severity = Severity.HIGH if step <= 1 else Severity.MEDIUM
+                facts: dict[str, str | int | float | bool | None] = {
+                    "thumbprint": state.thumbprint,
+                    "whose": state.whose,
+                    "not_after": state.not_after,
+                }
+                days = days_left(state.not_after, clock.now())
+                message = f"{device}: a certificate ({state.whose}) ends in {days} days"
+                await put(Event(clock.now(), device, "certificate_ends", severity, message, facts))
+
+
+def days_left(not_after: int, now: int) -> int:
+    """Return the whole days until an end, negative after it."""
+    return (not_after - now) // DAY_NS
+
+
+def words(state: CertificateState, now: int) -> str:
+    """Return what to say of a certificate that ends soon, or has ended."""
+    days = days_left(state.not_after, now)
+    if state.whose == "own":
+        return say("our certificate {thumbprint} ends in {days} days", thumbprint=state.thumbprint[:12], days=days)
+    if days < 0:
+        return say("the server's certificate ended {days} days ago: renew it there", days=-days)
+    return say("the server's certificate ends in {days} days: renew it there", days=days)
