@@ -412,6 +412,7 @@ class Pump:
         for flight in [*self._flights.values()]:
             if flight.epoch == ack.epoch and any(first <= flight.seq <= last for first, last in ack.refused):
                 self._convicted.append((flight.identity, say("the brain cannot read it")))
+                self._take_down(flight.identity)  # the next acknowledgement may name it again
 
     def _take_down(self, identity: Identity) -> None:
         """Forget a flight. Where the brain's answer overtook the broker's, the link is free of it all the same."""

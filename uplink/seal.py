@@ -248,12 +248,16 @@ class _Content:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A message's plain text. `repeated`: the very same envelope was opened before, by redelivery or by replay."""
+    """A message's plain text. `repeated`: the very same envelope was opened before, by redelivery or by replay.
+
+    number  (epoch, seq) as its header tells, which the seal protects; None where it does not
+    """
 
     plain: bytes
     gateway: str
     kid: bytes
     repeated: bool
+    number: tuple[int, int] | None = None
 
 
 class Opener:
@@ -326,7 +330,7 @@ class Opener:
             raise BadSeal(say("the message was changed on its way, or came by another topic"))
         plain = envelope.open(content.key, topic)
         counter = int.from_bytes(envelope.nonce[SALT_BYTES:], "big")
-        return Opened(plain, content.gateway, envelope.kid, content.repeated(counter))
+        return Opened(plain, content.gateway, envelope.kid, content.repeated(counter), envelope.number)
 
     def seal_ack(self, gateway: str, topic: str, plain: bytes) -> bytes | None:
         """Return an acknowledgement that only this gateway takes; None when it has announced no key."""

@@ -1,13 +1,17 @@
 """What arrives at the brain: topics, messages checked against them, and what has come of an epoch."""
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from edge.core.delivery import Identity
 from uplink import batch_pb2 as pb
 from uplink.catalogue import decode_catalogue
 from uplink.encode import BadMessage, decode
 
+BATCHES = ("data", "event", "gap")
+"""The kinds of topics by which messages with a number come."""
 NUMBER_MAX = 2**63 - 1
 RANGE_MAX = 1_000_000
 _WILL = 2**32 - 1  # a will has no number: it is the last word of its connection
@@ -15,28 +19,58 @@ _WILL = 2**32 - 1  # a will has no number: it is the last word of its connection
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """A message as the broker gave it, opened: `sealed` says that it was encrypted for us and authentic."""
+    """A message as the broker gave it, opened: `sealed` says that it was encrypted for us and authentic.
+
+    number  (epoch, seq) as a sealed one tells in its header
+    """
 
     topic: str
     payload: bytes
     sealed: bool = False
+    number: Identity | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A message that may not be stored, and why."""
+    """A message that may not be stored, and why.
+
+    number  (epoch, seq) of one that is of this gateway, but can never be stored: the gateway is told so
+    """
 
     topic: str
     payload: bytes
     reason: str
+    number: Identity | None = None
+
+
+def refuse(each: Arrived, reason: object) -> Refused:
+    """Return the refusal of a message because of what it says, with its number where one can be known."""
+    number = each.number
+    if kind_of(each.topic) not in BATCHES:
+        number = None
+    elif number is None:
+        with suppress(BadMessage):
+            message = decode(each.payload)
+            number = (message.epoch, message.seq)
+    if number is not None and not 0 < min(number) <= max(number) <= NUMBER_MAX:
+        number = None
+    return Refused(each.topic, each.payload, str(reason), number)
 
 
 @dataclass(slots=True)
 class Progress:
-    """What has arrived of one epoch: everything up to `through`, and `beyond` behind holes."""
+    """What has arrived of one epoch: everything up to `through`, and `beyond` behind holes.
+
+    `refused` arrived too, but can never be stored; so it stays missing until other messages come in its place.
+    """
 
     through: int = 0
     beyond: set[int] = field(default_factory=set)
+    refused: set[int] = field(default_factory=set)
+
+    def refuse(self, seq: int) -> None:
+        """Note a message that can never be stored."""
+        self.refused.add(seq)
 
     def add(self, seq: int) -> None:
         """Count a message in."""
@@ -63,7 +97,9 @@ class Progress:
             if seq > expected:
                 holes.append([expected, seq - 1])
             expected = seq + 1
-        return {"epoch": epoch, "committed_through": max(self.beyond, default=self.through), "missing": holes}
+        told = {"epoch": epoch, "committed_through": max(self.beyond, default=self.through), "missing": holes}
+        self.refused = {seq for seq in self.refused if seq > self.through and seq not in self.beyond}
+        return told | ({"refused": [[seq, seq] for seq in sorted(self.refused)]} if self.refused else {})
 
 
 def kind_of(topic: str) -> str:
@@ -77,10 +113,12 @@ def gateway_of(topic: str) -> str:
     return f"{parts[1]}/{parts[2]}" if len(parts) >= 4 and parts[0] == "v1" else ""
 
 
-def verify(topic: str, payload: bytes) -> pb.Batch:
-    """Return the message, checked against the topic it came by. Raises BadMessage."""
-    message = decode(payload)
-    if kind_of(topic) not in ("data", "event", "gap") or message.gateway != gateway_of(topic):
+def verify(each: Arrived) -> pb.Batch:
+    """Return the message, checked against the topic it came by and the number in its header. Raises BadMessage."""
+    topic, message = each.topic, decode(each.payload)
+    if each.number not in (None, (message.epoch, message.seq)):
+        raise BadMessage(f"a message with the number {(message.epoch, message.seq)} was sealed as {each.number}")
+    if kind_of(topic) not in BATCHES or message.gateway != gateway_of(topic):
         raise BadMessage(f"a message of {message.gateway!r} came by the topic {topic!r}")
     ranges = [*message.instead_of, *message.gone]
     numbers = (message.epoch, message.seq, *(n for gap in message.gaps for n in (gap.rows, *gap.tag_rows)))

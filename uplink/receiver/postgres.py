@@ -1,6 +1,7 @@
 """The brain's store in PostgreSQL: message, rows and progress in one transaction, for one receiver or many writers."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
@@ -11,7 +12,18 @@ from uplink import batch_pb2 as pb
 from uplink.encode import BadMessage
 from uplink.receiver.columns import Readings, Tags, read
 from uplink.receiver.copy import rows_of
-from uplink.receiver.message import Arrived, Refused, absent, husk, kind_of, verify, verify_catalogue, verify_health
+from uplink.receiver.message import (
+    Arrived,
+    Refused,
+    absent,
+    gateway_of,
+    husk,
+    kind_of,
+    refuse,
+    verify,
+    verify_catalogue,
+    verify_health,
+)
 from uplink.receiver.postgres_schema import connect
 from uplink.receiver.reception import Outcome, StoreCounters
 
@@ -25,8 +37,15 @@ INSERT INTO message (gateway, epoch, seq, rows, bytes, received, historical, sea
 SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::boolean[],
     $8::boolean[]) ON CONFLICT DO NOTHING RETURNING gateway, epoch, seq, id
 """
-_LOCK_PROGRESS = """
+_ADD_EPOCHS = """
 INSERT INTO progress (gateway, epoch) SELECT * FROM unnest($1::text[], $2::bigint[]) ON CONFLICT DO NOTHING;
+"""
+_LOCK_PROGRESS = """
+SELECT gateway, epoch, replaced FROM progress JOIN unnest($1::text[], $2::bigint[]) AS asked (gateway, epoch)
+USING (gateway, epoch) ORDER BY gateway, epoch FOR UPDATE OF progress
+"""
+_HOLDS = """
+SELECT 1 FROM message WHERE gateway = $1 AND epoch = $2 AND seq BETWEEN $3 AND $4 LIMIT 1
 """
 _ADD_SAMPLES = """
 WITH put AS (
@@ -39,18 +58,27 @@ FROM (SELECT message AS id, count(*) AS rows FROM put WHERE replaced GROUP BY me
 WHERE message.id = found.id
 """
 _ADD_PROGRESS = """
-UPDATE progress SET held = progress.held + added.held
-FROM (SELECT gateway, epoch, range_agg(int8range(first, last + 1)) AS held
-    FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) AS new (gateway, epoch, first, last)
+UPDATE progress SET held = progress.held + added.held, replaced = progress.replaced + coalesce(added.replaced, '{}')
+FROM (SELECT gateway, epoch, range_agg(int8range(first, last + 1)) AS held,
+        range_agg(int8range(first, last + 1)) FILTER (WHERE replaced) AS replaced
+    FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::boolean[])
+        AS new (gateway, epoch, first, last, replaced)
     GROUP BY gateway, epoch) AS added
 WHERE progress.gateway = added.gateway AND progress.epoch = added.epoch
 """
+_ADD_REFUSED = """
+UPDATE progress SET refused = progress.refused + added.seqs
+FROM (SELECT gateway, epoch, range_agg(int8range(seq, seq + 1)) AS seqs
+    FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS new (gateway, epoch, seq) GROUP BY gateway, epoch) AS added
+WHERE progress.gateway = added.gateway AND progress.epoch = added.epoch
+"""
 _ACKNOWLEDGEMENTS = """
-SELECT gateway, epoch, upper(held) - 1 AS through, ARRAY(
+SELECT gateway, epoch, coalesce(upper(held) - 1, 0) AS through, ARRAY(
     SELECT ARRAY[lower(hole), upper(hole) - 1] FROM unnest(int8multirange(int8range(1, upper(held))) - held) AS hole
-    ORDER BY hole) AS missing
+    WHERE NOT isempty(held) ORDER BY hole) AS missing, ARRAY(
+    SELECT ARRAY[lower(one), upper(one) - 1] FROM unnest(refused - held) AS one ORDER BY one) AS refused
 FROM progress JOIN unnest($1::text[], $2::bigint[]) AS asked (gateway, epoch) USING (gateway, epoch)
-WHERE NOT isempty(held)
+WHERE NOT isempty(held + refused)
 """
 _HEALTH = """
 INSERT INTO health VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (gateway) DO UPDATE SET state = excluded.state,
@@ -103,21 +131,29 @@ class PostgresStore:
         gateways, numbers = _columns(sorted(epochs), 2)
         rows = await self._safely(lambda db: db.fetch(_ACKNOWLEDGEMENTS, gateways, numbers))
         return [
-            (gateway, {"epoch": epoch, "committed_through": through, "missing": missing})
-            for gateway, epoch, through, missing in rows
+            (
+                gateway,
+                {"epoch": epoch, "committed_through": through, "missing": missing}
+                | ({"refused": refused} if refused else {}),
+            )
+            for gateway, epoch, through, missing, refused in rows
         ]
 
     async def commit(self, arrived: Sequence[Arrived], now: int, refused: Sequence[Refused] = ()) -> Outcome:
         """Store messages in one transaction; see `Store.commit`.
 
         What PostgreSQL itself refuses, which cannot be foreseen, is found by storing each message alone, and put aside.
+        For good only when it is a value that it cannot hold: a constraint is the operator's, and may go.
         """
         try:
             return await self._commit(arrived, now, refused)
         except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
             if len(arrived) == 1:
                 (each,) = arrived
-                return await self._commit([], now, [*refused, Refused(each.topic, each.payload, str(error))])
+                aside = refuse(each, error)
+                if not isinstance(error, asyncpg.DataError):
+                    aside = replace(aside, number=None)
+                return await self._commit([], now, [*refused, aside])
         whole = await self._commit([], now, refused)
         for place, each in enumerate(arrived):
             outcome = await self.commit([each], now)
@@ -184,7 +220,7 @@ class _Transaction:
         self._now = now
         self._aside: list[Refused] = []
         self._batches: dict[tuple[str, int, int], tuple[pb.Batch, Readings, Arrived]] = {}
-        self._absent: dict[tuple[str, int, int], list[tuple[int, int, int]]] = {}
+        self._absent: list[tuple[str, int, int, int, bool]] = []
         self.unresolved: list[int] = []
         self.touched: set[tuple[str, int]] = set()
         self.counters = StoreCounters()
@@ -202,8 +238,11 @@ class _Transaction:
             for place, each in enumerate(arrived):
                 if kind_of(each.topic) not in ("key", "catalog", "health"):
                     await self._read(db, place, each)
-            if self._batches:
+            numbers = [(gateway_of(one.topic), *one.number) for one in self._aside if one.number is not None]
+            self.touched.update(number[:2] for number in numbers)
+            if self.touched:
                 await self._insert(db)
+                await db.execute(_ADD_REFUSED, *_columns(numbers, 3))
             if self._aside:
                 await self._quarantine(db)
 
@@ -265,13 +304,13 @@ class _Transaction:
 
     async def _read(self, db: "asyncpg.Connection[Any]", place: int, each: Arrived) -> None:
         try:
-            message = verify(each.topic, each.payload)
+            message = verify(each)
             tags = self._tags.get(message.gateway) or await self._load(db, message.gateway)
             readings = read(message, tags)
             if readings is None:  # another writer may have stored the catalogue
                 readings = read(message, await self._load(db, message.gateway))
         except BadMessage as error:
-            self._aside.append(Refused(each.topic, each.payload, str(error)))
+            self._aside.append(refuse(each, error))
             return
         if readings is None:
             self.counters.unresolved += 1
@@ -284,14 +323,9 @@ class _Transaction:
         self._batches[key] = (message, readings, each)
 
     async def _insert(self, db: "asyncpg.Connection[Any]") -> None:
-        gateways, epochs = _columns(sorted(self.touched), 2)
-        await db.execute(_LOCK_PROGRESS, gateways, epochs)
-        await db.execute(
-            "SELECT FROM progress JOIN unnest($1::text[], $2::bigint[]) AS asked (gateway, epoch)"
-            " USING (gateway, epoch) ORDER BY gateway, epoch FOR UPDATE OF progress",
-            *(gateways, epochs),
-        )
-        await self._empty_parts(db)
+        epochs = _columns(sorted(self.touched), 2)
+        await db.execute(_ADD_EPOCHS, *epochs)
+        await self._leave_out(db, await db.fetch(_LOCK_PROGRESS, *epochs))
         facts = [
             (
                 *(*key, len(readings) + len(message.waveforms), len(each.payload), self._now),
@@ -309,25 +343,31 @@ class _Transaction:
         await self._copy(db, [(key, readings) for key, _, readings in new])
         for key, message, _ in new:
             await self._insert_singles(db, key, message)
-        held = [(row["gateway"], row["epoch"], row["seq"], row["seq"]) for row in added]
-        held += [(key[0], *one) for key in self._absent for one in self._absent[key]]
-        await db.execute(_ADD_PROGRESS, *_columns(held, 4))
+        held = [(row["gateway"], row["epoch"], row["seq"], row["seq"], False) for row in added]
+        await db.execute(_ADD_PROGRESS, *_columns([*held, *self._absent], 5))
 
-    async def _empty_parts(self, db: "asyncpg.Connection[Any]") -> None:
-        """Leave of parts only the identity where the whole was stored; note which messages will not come."""
-        for key, (message, _, each) in self._batches.items():
-            if not (gone := absent(message)):
+    async def _leave_out(self, db: "asyncpg.Connection[Any]", progress: Sequence[Any]) -> None:
+        """Drop what comes late after its parts, and leave of parts only the identity where the whole is held.
+
+        Whichever comes first counts, in the database or in this very group.
+        """
+        replaced = [(gateway, epoch, one.lower, one.upper - 1) for gateway, epoch, ranges in progress for one in ranges]
+        before = list[tuple[str, int, int]]()
+        for key, (message, _, each) in list(self._batches.items()):
+            if any(key[:2] == one[:2] and one[2] <= key[2] <= one[3] for one in replaced):
+                self.counters.duplicates += 1
+                del self._batches[key]
                 continue
-            self._absent[key] = gone
-            for whole in message.instead_of:
-                if await db.fetchval(
-                    "SELECT count(*) FROM message WHERE gateway = $1 AND epoch = $2 AND seq BETWEEN $3 AND $4",
-                    *(message.gateway, whole.epoch, whole.first, whole.last),
-                ):
-                    empty = husk(message)
-                    readings = read(empty, Tags())
-                    assert readings is not None
-                    self._batches[key] = (empty, readings, each)
+            wholes = [(message.gateway, one.epoch, one.first, one.last) for one in message.instead_of]
+            here = any(one[:2] == whole[:2] and whole[2] <= one[2] <= whole[3] for whole in wholes for one in before)
+            if here or any([await db.fetchval(_HOLDS, *whole) for whole in wholes]):
+                empty = husk(message)
+                readings = read(empty, Tags())
+                assert readings is not None
+                self._batches[key] = (empty, readings, each)
+            before.append(key)
+            replaced += wholes
+            self._absent += [(message.gateway, *one, place < len(wholes)) for place, one in enumerate(absent(message))]
 
     async def _copy(self, db: "asyncpg.Connection[Any]", new: Sequence[tuple[int, Readings]]) -> None:
         binary, repeats = rows_of(new)

@@ -11,8 +11,9 @@ VERSION_MIN = 140_000  # multiranges
 CONNECT_DEADLINE_S = 10.0
 COMMAND_DEADLINE_S = 120.0
 
-# `held` is what has arrived of an epoch as ranges of seq; its row is locked while a message of the epoch is stored, so
-# however many writers there are, an acknowledgement never tells of more or less than what is committed.
+# `held` is what has arrived of an epoch, or will never come, as ranges of seq; `replaced` of it came in parts;
+# `refused` arrived, but can never be stored. The row is locked while a message of the epoch is stored, so however many
+# writers there are, an acknowledgement never tells of more or less than what is committed.
 # `ts` is in nanoseconds; PostgreSQL's own time has microseconds, and two readings may lie closer together.
 _TABLES = """
 CREATE SCHEMA IF NOT EXISTS yulink;
@@ -25,6 +26,8 @@ CREATE TABLE IF NOT EXISTS yulink.message (id bigint GENERATED ALWAYS AS IDENTIT
     PRIMARY KEY (gateway, epoch, seq));
 CREATE TABLE IF NOT EXISTS yulink.progress (gateway text NOT NULL, epoch bigint NOT NULL,
     held int8multirange NOT NULL DEFAULT '{}', PRIMARY KEY (gateway, epoch));
+ALTER TABLE yulink.progress ADD COLUMN IF NOT EXISTS replaced int8multirange NOT NULL DEFAULT '{}';
+ALTER TABLE yulink.progress ADD COLUMN IF NOT EXISTS refused int8multirange NOT NULL DEFAULT '{}';
 CREATE TABLE IF NOT EXISTS yulink.sample (tag bigint NOT NULL, ts bigint NOT NULL, value double precision,
     whole bigint, text text, quality bigint NOT NULL, message bigint NOT NULL, PRIMARY KEY (tag, ts));
 CREATE TABLE IF NOT EXISTS yulink.waveform (tag bigint NOT NULL, ts bigint NOT NULL, rate_hz double precision NOT NULL,

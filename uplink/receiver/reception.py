@@ -55,7 +55,9 @@ class Store(Protocol):
         """Store messages in one transaction, and put aside what was refused.
 
         Every epoch that was touched is acknowledged, repeats included. What cannot be read is put aside in
-        `quarantine` and counted. A batch whose tags are not in the catalogue yet is left to be sent again.
+        `quarantine`, counted, and listed in the acknowledgement as `refused` where its number is known: only what is
+        wrong with the message itself may lead there, never a fault of the store. A batch whose tags are not in the
+        catalogue yet is left to be sent again.
 
         Raises:
             Disconnected: the database is gone. Call `open` again, then commit again.
@@ -170,7 +172,7 @@ class Reception:
             plain = self._opener.open(topic, payload)
         self.counters.opened += 1
         self.counters.repeated += plain.repeated
-        return Arrived(topic, plain.plain, sealed=True)
+        return Arrived(topic, plain.plain, sealed=True, number=plain.number)
 
     async def _learn_again(self, opener: Opener, gateway: str, keys: Sequence[tuple[str, bytes]]) -> None:
         """Take in a gateway's announcements from the store, then those that are about to be stored.

@@ -27,8 +27,10 @@ from uplink.receiver.message import (
     Health,
     Progress,
     Refused,
+    gateway_of,
     husk,
     kind_of,
+    refuse,
     verify,
     verify_catalogue,
     verify_health,
@@ -169,6 +171,7 @@ class SqliteStore:
         self._samples.clear()
         self._books.begin()
         absent: list[tuple[str, int, int, int]] = []
+        refusals: list[Refused] = []
         outcome = Outcome()
         self._db.execute("BEGIN IMMEDIATE")
         try:
@@ -184,10 +187,10 @@ class SqliteStore:
                     if kind_of(each.topic) == "health":
                         self._keep_health(verify_health(each.topic, each.payload), now)
                         continue
-                    message = verify(each.topic, each.payload)
+                    message = verify(each)
                     readings = read(message, self._tags.setdefault(message.gateway, Tags()))
                 except BadMessage as error:
-                    self._quarantine(Refused(each.topic, each.payload, str(error)), now)
+                    refusals.append(refuse(each, error))
                     continue
                 if readings is None:
                     self.counters.unresolved += 1
@@ -213,7 +216,7 @@ class SqliteStore:
                 for column in (readings.floats, readings.integers, readings.texts):
                     self._db.executemany("INSERT INTO sample VALUES (?, ?, ?, ?, ?)", _tuples(key, column))
             self._books.settle(self._db)
-            for one in refused:
+            for one in (*refusals, *refused):
                 self._quarantine(one, now)
             self._db.execute("COMMIT")
         except BaseException:
@@ -225,6 +228,11 @@ class SqliteStore:
         for gateway, number, first, final in absent:
             touched[gateway, number] = progress = self._known(gateway, number)
             progress.add_range(first, final)
+        for one in refusals:
+            if one.number is not None:
+                epoch = (gateway_of(one.topic), one.number[0])
+                touched[epoch] = self._known(*epoch)
+                touched[epoch].refuse(one.number[1])
         outcome.acknowledgements = [
             (gateway, progress.acknowledgement(number)) for (gateway, number), progress in touched.items()
         ]
