@@ -4,6 +4,7 @@ A section is cheap to load; the code that speaks is imported when it is made.
 """
 
 from uplink.api import Uplink, UplinkContext, UplinkKind
+from uplink.plain.section import JsonSection
 from uplink.section import MqttSection, UplinkSection
 from uplink.sparkplug.section import SparkplugSection
 
@@ -28,8 +29,15 @@ def _sparkplug(section: SparkplugSection, context: UplinkContext) -> Uplink:
     return SparkplugUplink(section, context)
 
 
+def _json(section: JsonSection, context: UplinkContext) -> Uplink:
+    from uplink.plain.uplink import JsonUplink
+
+    return JsonUplink(section, context)
+
+
 KINDS = {
     "mqtt": UplinkKind("a brain that acknowledges", MqttSection, _brain),
+    "json": UplinkKind("plain JSON for whoever subscribes", JsonSection, _json),
     "sparkplug": UplinkKind("a SCADA host that speaks Sparkplug B 3.0", SparkplugSection, _sparkplug),
 }
 

@@ -5,17 +5,23 @@ others that went later by the same topic arrived and it did not, again and again
 what cannot be halved is set aside, so nothing else waits for it.
 """
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from edge.core.delivery import Identity
+from edge.core.batch import Event, Severity
+from edge.core.delivery import Identity, Outbox
+from edge.core.language import say
 
 CUTS_MAX = 3
 REFUSALS_MAX = 3
 LOSSES_MAX = 3
 SUSPECTS_MAX = 4096
 
+_NO_FAULT_OF_A_MESSAGE = ("Keep alive", "shutting down", "taken over")  # among paho's words for why it is over
 _CONTENT = frozenset({0x95, 0x99})  # Packet Too Large, Payload Format Invalid: MQTT 5, 2.4
+
+log = logging.getLogger("yulink.uplink")
 
 
 @dataclass(slots=True)
@@ -84,3 +90,26 @@ class Suspicion:
         if len(self._records) >= SUSPECTS_MAX:
             self._records.pop(next(iter(self._records)))
         return self._records.setdefault(identity, _Record())
+
+
+def may_be_of_a_message(reason: str) -> bool:
+    """Tell whether a message may be why the broker ended a connection."""
+    return not any(words in reason for words in _NO_FAULT_OF_A_MESSAGE)
+
+
+async def convict(outbox: Outbox, suspicion: Suspicion, identity: Identity, reason: str, uplink: str) -> Event | None:
+    """Have a message that cannot pass come in halves; set it aside when it is a single row.
+
+    Returns the event that tells of what was set aside, its `ts` 0; None when the halves come.
+    """
+    if pieces := await outbox.split(*identity):
+        suspicion.inherit(pieces, identity)
+        return None
+    rows = await outbox.quarantine(*identity, reason)
+    suspicion.confirmed([identity])
+    words = say("a message with {rows} rows was set aside: {reason}", rows=rows, reason=reason)
+    log.error(say("uplink: {error}", error=words))
+    facts: dict[str, str | int | float | bool | None]
+    facts = {"uplink": uplink, "epoch": identity[0], "seq": identity[1], "rows": rows}
+    text = f"a message with {rows} rows was set aside: {reason}"
+    return Event(0, "gateway", "message_set_aside", Severity.HIGH, text, facts)

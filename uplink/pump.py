@@ -13,7 +13,7 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edge.core.batch import Batch, Event, Severity
+from edge.core.batch import Batch, Event
 from edge.core.catalogue import Tag
 from edge.core.clock import Clock
 from edge.core.delivery import Identity, Outbox, Parcel, Priority
@@ -23,7 +23,7 @@ from uplink.catalogue import Equipment, encode_catalogue
 from uplink.encode import encode
 from uplink.health import Health
 from uplink.keys import read_public
-from uplink.poison import Suspicion
+from uplink.poison import Suspicion, convict, may_be_of_a_message
 from uplink.seal import BadSeal, Sealer
 from uplink.section import MqttSection
 from uplink.session import NO_MATCHING_SUBSCRIBERS, Access, Facts, MqttSession, Version, Will, open_session
@@ -40,8 +40,6 @@ BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 30.0
 
 _TOPICS = {Priority.EVENT: "event", Priority.LIVE: "data/telemetry", Priority.BACKLOG: "data/backlog"}
-
-_NO_FAULT_OF_A_MESSAGE = ("Keep alive", "shutting down", "taken over")  # among paho's words for why it is over
 
 log = logging.getLogger("yulink.uplink")
 
@@ -244,7 +242,7 @@ class Pump:
                     await asyncio.sleep(0)
                 await self._pause(waiting, self._room(window))
             reason = session.lost.result()
-            self._cut_by_broker = not any(words in reason for words in _NO_FAULT_OF_A_MESSAGE)
+            self._cut_by_broker = may_be_of_a_message(reason)
             raise Disconnected(say("the connection was lost: {reason}", reason=reason))
         finally:
             self._wire_bytes_before += session.wire_bytes()
@@ -423,19 +421,10 @@ class Pump:
     async def _convict(self, identity: Identity, reason: str) -> None:
         """Send a message that cannot pass in halves, or set it aside when it is a single row."""
         self._take_down(identity)
-        if pieces := await self._outbox.split(*identity):
-            self._splits += 1
-            self._suspicion.inherit(pieces, identity)
-            return
-        rows = await self._outbox.quarantine(*identity, reason)
-        self._suspicion.confirmed([identity])
-        words = say("a message with {rows} rows was set aside: {reason}", rows=rows, reason=reason)
-        log.error(say("uplink: {error}", error=words))
-        if self._put is not None:
-            facts: dict[str, str | int | float | bool | None]
-            facts = {"uplink": self._section.name, "epoch": identity[0], "seq": identity[1], "rows": rows}
-            text = f"a message with {rows} rows was set aside: {reason}"
-            await self._put(Event(self._clock.now(), "gateway", "message_set_aside", Severity.HIGH, text, facts))
+        event = await convict(self._outbox, self._suspicion, identity, reason, self._section.name)
+        self._splits += event is None
+        if event is not None and self._put is not None:
+            await self._put(replace(event, ts=self._clock.now()))
 
     async def _recall(self) -> None:
         """Put what the brain wants again back to new, some hundred parcels at a time."""

@@ -1,11 +1,13 @@
 """Configuration of the way to the brain."""
 
 import re
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from edge.core.errors import Problem
 from edge.core.language import say
 from edge.core.section import Duration, Section, refuse
 
@@ -81,6 +83,14 @@ class UplinkSection(Section):
     def url(self) -> str:
         """Return where it goes, for people."""
         raise NotImplementedError
+
+    def topics(self) -> frozenset[str]:
+        """Return what two uplinks at one broker must not share."""
+        return frozenset({type(self).__name__})
+
+    def problems(self, devices: Mapping[str, Collection[str]]) -> Iterable[Problem]:
+        """Return what is wrong between settings, or with the devices' tags; paths begin at the section."""
+        return ()
 
 
 class MqttSection(UplinkSection):

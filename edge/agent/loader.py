@@ -3,7 +3,7 @@
 import difflib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from functools import cache
@@ -91,7 +91,8 @@ class _Builder:
             self._check_together(devices)
         if isinstance(data.get("log"), dict):
             self._check_secrets(("log",), LogSection, data["log"])
-        uplinks = self._uplinks(data.get("uplink"))
+        tags = {name: device.section.tags.keys() for name, device in devices.items()}
+        uplinks = self._uplinks(data.get("uplink"), tags)
         if not isinstance(root, SiteSection):
             return None
         return Settings(
@@ -103,12 +104,11 @@ class _Builder:
             folder=self._folder,
         )
 
-    def _uplinks(self, raw: Any) -> tuple[UplinkSection, ...]:
+    def _uplinks(self, raw: Any, tags: Mapping[str, Collection[str]]) -> tuple[UplinkSection, ...]:
         """Return the uplinks, from one section or a list of them, with absolute file names."""
         if raw is None:
             return ()
         sections: dict[str, UplinkSection] = {}
-        urls: dict[str, str] = {}
         listed = raw if isinstance(raw, list) else [raw]
         if not 1 <= len(listed) <= UPLINKS_MAX:
             self._wrong(("uplink",), say("expected 1 to {count} uplinks", count=UPLINKS_MAX), say("or none at all"))
@@ -117,22 +117,27 @@ class _Builder:
             section = self._uplink(path, each)
             if section is None:
                 continue
+            self.problems += [replace(problem, path=(*path, *problem.path)) for problem in section.problems(tags)]
             if section.name in sections:
                 self._wrong(
                     (*path, "name") if "name" in each else path,
                     say("two uplinks have the name {name!r}", name=section.name),
                     say("give each its own `name`: its position in the log is kept under it"),
                 )
+            self._check_twins(path, section, list(sections.values()))
             sections[section.name] = section
-            twin = urls.setdefault(f"{type(section).__name__} {section.url()}", section.name)
-            if twin != section.name:
-                self._wrong(
-                    path,
-                    say("{other} goes to the same broker", other=twin),
-                    say("one uplink serves several brains there: list their keys in `seal_to`"),
-                    on="key",
-                )
         return tuple(sections.values())
+
+    def _check_twins(self, path: KeyPath, section: UplinkSection, others: Iterable[UplinkSection]) -> None:
+        """Find another uplink that speaks by the same topics at the same broker."""
+        for other in others:
+            shared = section.topics() & other.topics()
+            if not shared or section.url() != other.url() or section.name == other.name:
+                continue
+            hint = say("one uplink serves several brains there: list their keys in `seal_to`")
+            if not hasattr(section, "seal_to"):
+                hint = say("give each what is its own: {shared}", shared=", ".join(sorted(shared)))
+            self._wrong(path, say("{other} goes to the same broker", other=other.name), hint, on="key")
 
     def _uplink(self, path: KeyPath, raw: Any) -> UplinkSection | None:
         if not isinstance(raw, dict):

@@ -1,0 +1,3 @@
+from tests.uplink.conftest import mosquitto, pki
+
+__all__ = ["mosquitto", "pki"]
