@@ -205,6 +205,24 @@ def parser() -> argparse.ArgumentParser:
     )
     rotate.add_argument("name", type=Path, metavar="NAME", help=say("path without ending"))
 
+    explain = _command(
+        commands,
+        "explain",
+        _explain,
+        say("print by what the machine of a device is judged: zones, fault frequencies, blocks"),
+        "yulink explain plant.yaml pump-3",
+    )
+    explain.add_argument(
+        "config",
+        type=Path,
+        metavar="CONFIG",
+        nargs="?",
+        default=Path(),
+        help=say("a YAML file, or a folder of them; default: this folder"),
+    )
+    explain.add_argument("device", metavar="DEVICE", help=say("the device's name"))
+    explain.add_argument("--json", action="store_true", help=say("print one JSON object"))
+
     diagnose = _command(
         commands,
         "diagnose",
@@ -466,6 +484,12 @@ def _write(arguments: argparse.Namespace) -> int:
 
 def _simulate(arguments: argparse.Namespace) -> int:
     from edge.agent.simulate import run
+
+    return run(arguments)
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from edge.agent.explain import run
 
     return run(arguments)
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from edge.agent.loader import driver_specs
 from edge.agent.settings import SiteSection
+from edge.analytics.condition.section import MachineSection
 from edge.core.section import fields_by_key
 from uplink.kinds import KINDS
 
@@ -27,10 +28,15 @@ def schema() -> dict[str, Any]:
         device = spec.section.model_json_schema(ref_template="#/$defs/" + kind + "_{model}")
         for name, definition in device.pop("$defs", {}).items():
             definitions[f"{kind}_{name}"] = definition
+        device["properties"]["machine"] = {"$ref": "#/$defs/machine"}
         device["required"].remove("tags")
         device["anyOf"] = [{"required": ["tags"]}, {"required": ["use"]}]
         definitions[f"{kind}_device"] = device
         choices.append({"$ref": f"#/$defs/{kind}_device"})
+    machine = MachineSection.model_json_schema(ref_template="#/$defs/machine_{model}")
+    for name, definition in machine.pop("$defs", {}).items():
+        definitions[f"machine_{name}"] = definition
+    definitions["machine"] = machine
     whole["properties"]["devices"] = {
         "type": "object",
         "description": "The devices by name. The key that names the protocol has the device's URL as its value.",
@@ -70,6 +76,7 @@ def reference() -> str:
     ]
     for kind, spec in driver_specs().items():
         parts += [f"### {kind}: {spec.title}", *_table(spec.section)]
+    parts += ["## machine · 机器", "Below a device.", *_table(MachineSection)]
     return "\n\n".join(parts) + "\n"
 
 

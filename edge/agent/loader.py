@@ -22,6 +22,7 @@ from edge.agent.profiles import apply, find, unknown
 from edge.agent.secrets import find_secret, missing_secret
 from edge.agent.settings import Device, LogSection, Settings, SiteSection
 from edge.agent.yaml_source import KeyPath, Source, read_source
+from edge.analytics.condition.section import MachineSection
 from edge.core.errors import ConfigError, Problem
 from edge.core.language import say
 from edge.core.section import secret_names
@@ -31,6 +32,7 @@ from uplink.section import UplinkSection
 UPLINKS_MAX = 8
 DEVICES_MAX = 1000
 TAGS_MAX = 100_000
+_MACHINE = "{standard: iso20816-3, group: 2, support: rigid, rpm: 1480}"
 NAME_PATTERN = r"^[^\W_][\w-]*$"
 
 
@@ -180,6 +182,7 @@ class _Builder:
         self._check_secrets(path, spec.section, raw)
         origins: dict[str, str] = {}
         expanded = dict(raw)
+        given_machine = expanded.pop("machine", None)
         if isinstance(raw.get("tags"), dict):
             expanded["tags"] = self._tags(path, raw["tags"], spec, origins)
         if raw.get("use") is not None:
@@ -192,7 +195,24 @@ class _Builder:
             return None
         for problem in section.problems():
             self.problems.append(replace(problem, path=(*path, *_back(problem.path, origins))))
-        return Device(name, spec, section, section.every or every)
+        machine = None if given_machine is None else self._machine(path, given_machine, section, origins)
+        return Device(name, spec, section, section.every or every, machine)
+
+    def _machine(
+        self, path: KeyPath, raw: Any, device: DriverSection, origins: Mapping[str, str]
+    ) -> MachineSection | None:
+        place = (*path, "machine")
+        if not isinstance(raw, dict):
+            self._wrong(place, say("expected the machine's settings"), say("write e.g. {example}", example=_MACHINE))
+            return None
+        section = self._model(MachineSection, raw, place)
+        if not isinstance(section, MachineSection):
+            return None
+        for problem in section.problems(device.tags):
+            inside = (*place, *problem.path)
+            at = (*path, *_back(problem.path[1:], origins)) if problem.path[:1] == ("..",) else inside
+            self.problems.append(replace(problem, path=at))
+        return section
 
     def _over_profile(self, path: KeyPath, raw: Mapping[str, Any], spec: DriverSpec) -> dict[str, Any] | None:
         """Return the device's settings over those of the profile that it names, None when that cannot be used."""
@@ -365,7 +385,7 @@ def _without(data: Mapping[str, Any], wrong: list[tuple[Any, bool]]) -> dict[str
     """Return a copy without the wrong places; where a key is missing, without the whole tag or part."""
     copy = deepcopy(dict(data))
     for location, is_missing in wrong:
-        path = [part for part in location if part != "[key]"]
+        path = [part for part in location if not str(part).startswith("[")]
         if is_missing or any(isinstance(part, int) for part in path):
             path = path[: 2 if path[0] == "tags" else 1]
         node: Any = copy

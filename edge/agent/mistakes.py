@@ -14,7 +14,6 @@ from edge.core.section import fields_by_key
 LATER = {
     "energy": "energy and carbon",
     "alarms": "alarms",
-    "machine": "condition monitoring",
 }
 """Keys of the published grammar that this version does not have yet, with what they belong to."""
 
@@ -26,7 +25,7 @@ def later(key: str) -> tuple[str, str]:
 
 def translate(entry: Any, model: type[BaseModel]) -> Problem:
     """Return one of pydantic's errors in our words."""
-    path = tuple(part for part in entry["loc"] if part != "[key]")
+    path = tuple(part for part in entry["loc"] if not str(part).startswith("["))  # pydantic's, and ours for choices
     kind, context, given = entry["type"], entry.get("ctx", {}), entry.get("input")
     match kind:
         case "yulink":

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field
 from drivers.api import DriverSection, DriverSpec
 from edge.agent.located import Located
 from edge.agent.secrets import find_secret, missing_secret
+from edge.analytics.condition.section import MachineSection
 from edge.core.errors import ConfigError, Problem
 from edge.core.language import say
 from edge.core.section import Duration, SecretName, Section, Size, refuse
@@ -86,12 +87,13 @@ class SiteSection(Section):
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One configured device. `every` is the default interval of its tags in seconds."""
+    """One configured device. `every` is the default interval of its tags in seconds, `machine` what it watches."""
 
     name: str
     spec: DriverSpec
     section: DriverSection
     every: float
+    machine: MachineSection | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,19 @@ Size = Annotated[float, _parse(_SIZE, " MB"), Field(gt=0, examples=["500 MB", "4
 Frequency = Annotated[float, _parse(_RATE, " Hz"), Field(gt=0, examples=["6.4 kHz"])]
 """A rate in hertz. Written `6.4 kHz`."""
 
+_LENGTH = {"mm": 1.0, "in": 25.4}
+_ANGLE = {"deg": 1.0, "°": 1.0}
+_POWER = {"kW": 1.0, "W": 1e-3, "MW": 1e3}
+
+Length = Annotated[float, _parse(_LENGTH, " mm"), Field(gt=0, examples=["7.94 mm"])]
+"""A length, held in millimetres. Written `7.94 mm`, `0.3126 in`."""
+
+Angle = Annotated[float, _parse(_ANGLE, " deg"), Field(ge=0, lt=90, examples=["15 deg"])]
+"""An angle, held in degrees. Written `15 deg`."""
+
+Power = Annotated[float, _parse(_POWER, " kW"), Field(gt=0, examples=["22 kW", "1.2 MW"])]
+"""A power, held in kilowatts. Written `22 kW`."""
+
 _SECRET = object()
 _SECRET_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 SecretName = Annotated[str, Field(pattern=_SECRET_NAME, examples=["cnc-07"]), _SECRET]

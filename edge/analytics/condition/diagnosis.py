@@ -12,6 +12,7 @@ from edge.analytics.condition.lines import (
     LEVEL_DB_MIN,
     P_FALSE_ALARM,
     P_FLOOR,
+    REVOLUTIONS_MIN,
     Line,
     fault_lines,
     level_needed,
@@ -25,7 +26,6 @@ F64 = NDArray[np.float64]
 STANDARD_GRAVITY = 9.80665
 FAULTS = {"bpfo": "outer_race", "bpfi": "inner_race", "bsf2": "ball", "ftf": "cage"}
 
-REVOLUTIONS_MIN = 20.0
 REVOLUTIONS_MAX = 600.0
 """Of a longer record the middle part is judged: over more turns the slip smears the lines."""
 

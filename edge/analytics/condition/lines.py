@@ -19,6 +19,9 @@ F64 = NDArray[np.float64]
 HARMONICS = 5
 HARMONICS_MIN = 3
 CARPET_MIN = 8
+REVOLUTIONS_MIN = 20.0
+"""A block of fewer turns does not resolve the lines from the shaft's."""
+
 SLIP = 0.02
 """How far real bearings run from the kinematic frequency, as a share of it: 1 to 2 % (Randall & Antoni 2011)."""
 
@@ -155,3 +158,9 @@ def _at_least(count: int, least: int, chance: F64) -> F64:
     for k in range(least, count + 1):
         total += math.comb(count, k) * chance**k * (1 - chance) ** (count - k)
     return total
+
+
+def block_needed(orders: Mapping[str, float], shaft_hz: float) -> tuple[float, float]:
+    """Return the least seconds and the least rate in Hz of a block in which every family can be judged."""
+    highest = max(orders.values()) * shaft_hz
+    return REVOLUTIONS_MIN / shaft_hz, 2 * (HARMONICS_MIN * (1 + SLIP) * highest + shaft_hz)

@@ -1,0 +1,166 @@
+"""`yulink explain`: by what a device's machine is judged, in numbers a vibration analyst can check."""
+
+import argparse
+import difflib
+import json
+from typing import Any
+
+from edge.agent.loader import load
+from edge.agent.settings import Device
+from edge.analytics.condition.lines import block_needed, level_needed
+from edge.analytics.condition.section import MachineSection, Source, sources
+from edge.analytics.condition.severity import CRITERION_II_SHARE, TRIP_FACTOR
+from edge.analytics.condition.spectrum import velocity_band
+from edge.core.errors import WrongInput
+from edge.core.language import say
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the explanation of one device."""
+    devices = load(arguments.config).devices
+    device = devices.get(arguments.device)
+    if device is None:
+        near = difflib.get_close_matches(arguments.device, devices, 1)
+        raise WrongInput(
+            say("there is no device {device!r} in {config}", device=arguments.device, config=arguments.config),
+            say("did you mean {name!r}?", name=near[0]) if near else say("devices: {names}", names=", ".join(devices)),
+        )
+    if device.machine is None:
+        watched = [name for name, other in devices.items() if other.machine is not None]
+        raise WrongInput(
+            say("{device} has no `machine:`", device=device.name),
+            say("devices that have: {names}", names=", ".join(watched) or say("none")),
+        )
+    found = explanation(device, device.machine)
+    print(json.dumps(found, ensure_ascii=False) if arguments.json else _text(found))
+    return 0
+
+
+def explanation(device: Device, machine: MachineSection) -> dict[str, Any]:
+    """Return zones, fault frequencies and what blocks are needed, with units in the names."""
+    shaft = machine.rpm / 60
+    low, high = velocity_band(machine.rpm)
+    found: dict[str, Any] = {
+        "device": device.name, "standard": machine.standard, "rpm": machine.rpm, "shaft_hz": shaft,
+        "velocity_band_hz": [low, high], "zones": None, "bearing": None, "lines": {}, "blocks": [],
+    }  # fmt: skip
+    if limits := machine.limits():
+        _, b_c, c_d = limits.velocity
+        found["zones"] = {
+            "clause": limits.clause,
+            "velocity_mm_s": limits.velocity,
+            "displacement_um": limits.displacement,
+            "alarm_above_baseline_mm_s": CRITERION_II_SHARE * b_c,
+            "alarm_max_mm_s": TRIP_FACTOR * b_c,
+            "trip_max_mm_s": TRIP_FACTOR * c_d,
+        }
+    if machine.teeth:
+        found["lines"]["mesh"] = {"order": machine.teeth, "hz": machine.teeth * shaft}
+    geometry = machine.geometry()
+    if geometry is not None:
+        found["bearing"] = geometry.name
+        found["lines"] |= {name: {"order": order, "hz": order * shaft} for name, order in geometry.orders.items()}
+        seconds, rate = block_needed(geometry.orders, shaft)
+        found["needed"] = {"seconds": seconds, "rate_hz": rate}
+    judged = sources(device.section.tags)
+    found["velocities"] = [source.tag for source in judged if not source.is_waveform]
+    found["blocks"] = [_block(device, source, shaft, found.get("needed")) for source in judged if source.is_waveform]
+    gate = machine.gate(device.section.tags)
+    found["running"] = None if gate is None else {"tag": gate.tag, "above": gate.above, "for_s": gate.hold}
+    return found
+
+
+def _block(device: Device, source: Source, shaft: float, needed: dict[str, float] | None) -> dict[str, Any]:
+    tag: Any = device.section.tags[source.tag]
+    block: dict[str, Any] = {"tag": source.tag, "rate_hz": tag.rate}
+    samples = getattr(getattr(tag, "value_type", None), "count", None)
+    if samples:
+        seconds = samples / tag.rate
+        block |= {
+            "samples": samples, "seconds": seconds, "resolution_hz": 1 / seconds, "turns": seconds * shaft,
+        }  # fmt: skip
+        if needed:
+            block["samples_needed"] = int(-(-needed["seconds"] * tag.rate // 1))
+            block["level_needed_db"] = level_needed(seconds * shaft)
+            block["long_enough"] = seconds >= needed["seconds"]
+    if needed:
+        block["quick_enough"] = tag.rate >= needed["rate_hz"]
+    return block
+
+
+def _text(found: dict[str, Any]) -> str:
+    rows = [
+        say("{device}: {rpm:g} rpm, shaft {hz:.3f} Hz", device=found["device"], rpm=found["rpm"], hz=found["shaft_hz"])
+    ]
+    rows += ["", *_zone_rows(found)]
+    if found["lines"]:
+        rows += ["", say("bearing {name}", name=found["bearing"]) if found["bearing"] else say("gear")]
+        rows += [f"  {name:5} {line['order']:9.4f} ×  {line['hz']:9.3f} Hz" for name, line in found["lines"].items()]
+    if needed := found.get("needed"):
+        words = say(
+            "  a block needs {seconds:.2f} s at {rate:.0f} Hz at least",
+            seconds=needed["seconds"], rate=needed["rate_hz"],
+        )  # fmt: skip
+        rows.append(words)
+    rows += ["", *(row for block in found["blocks"] for row in _block_rows(block))] if found["blocks"] else []
+    gate = found["running"]
+    rows += ["", say("runs always, as far as is known") if gate is None else _gate_row(gate)]
+    return "\n".join(rows)
+
+
+def _zone_rows(found: dict[str, Any]) -> list[str]:
+    zones = found["zones"]
+    if zones is None:
+        return [say("no zones: it is compared with its own baseline")]
+    band = found["velocity_band_hz"]
+    rows = [
+        say("zones of {clause}, velocity RMS {low:g}–{high:g} Hz", clause=zones["clause"], low=band[0], high=band[1]),
+        "  A ≤ {:g} < B ≤ {:g} < C ≤ {:g} < D mm/s".format(*zones["velocity_mm_s"]),
+    ]
+    if zones["displacement_um"] and band[0] < 10:
+        rows.append("  A ≤ {:g} < B ≤ {:g} < C ≤ {:g} < D µm".format(*zones["displacement_um"]))
+    rows.append(
+        say(
+            "  alarm {step:g} mm/s above its baseline, {alarm:g} at most; trip {trip:g} at most",
+            step=zones["alarm_above_baseline_mm_s"],
+            alarm=zones["alarm_max_mm_s"],
+            trip=zones["trip_max_mm_s"],
+        )
+    )
+    if found["velocities"]:
+        rows.append(say("  judged: {tags}", tags=", ".join(found["velocities"])))
+    return rows
+
+
+def _block_rows(block: dict[str, Any]) -> list[str]:
+    if "samples" not in block:
+        rows = [f"{block['tag']}: {block['rate_hz']:g} Hz"]
+    else:
+        rows = [
+            say(
+                "{tag}: {samples} samples at {rate:g} Hz: {seconds:.2f} s, {turns:.1f} turns, resolution {step:.3f} Hz",
+                tag=block["tag"],
+                samples=block["samples"],
+                rate=block["rate_hz"],
+                seconds=block["seconds"],
+                turns=block["turns"],
+                step=block["resolution_hz"],
+            )
+        ]
+    if block.get("long_enough") is False:
+        words = say("  too short for bearing lines: {count} samples are needed", count=block["samples_needed"])
+        rows.append(words)
+    elif "level_needed_db" in block:
+        rows.append(say("  a fault shows from {level:.1f} dB", level=block["level_needed_db"]))
+    if block.get("quick_enough") is False:
+        rows.append(say("  too slow for bearing lines"))
+    return rows
+
+
+def _gate_row(gate: dict[str, Any]) -> str:
+    if gate["above"] is None:
+        return say("runs while {tag} is true, judged after {seconds:g} s", tag=gate["tag"], seconds=gate["for_s"])
+    return say(
+        "runs while {tag} is above {limit}, judged after {seconds:g} s",
+        tag=gate["tag"], limit=gate["above"], seconds=gate["for_s"],
+    )  # fmt: skip

@@ -1,0 +1,252 @@
+"""`machine:` of a device: what stands there, by which standard it is judged, when it runs. Pure: no numpy."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
+
+from edge.analytics.condition.bearings import Bearing, bearing, find, geometry_problem, known_names, near_names
+from edge.analytics.condition.severity import LIMITS, Limits
+from edge.core.errors import Problem
+from edge.core.language import say
+from edge.core.section import Angle, Duration, Length, Power, Section, refuse
+
+ACCELERATION_UNITS = {"g": 9.80665, "mg": 9.80665e-3, "m/s2": 1.0, "m/s²": 1.0, "mm/s2": 1e-3, "mm/s²": 1e-3}
+"""Units of a waveform, with their factor to m/s²."""
+
+VELOCITY_UNITS = {"mm/s": 1.0, "m/s": 1e3, "in/s": 25.4}
+"""Units of a velocity value, with their factor to mm/s."""
+
+BORDER_KW = 200.0
+GROUP_KW = {1: (300.0, 50e3), 2: (15.0, 300.0)}
+"""Rated power of the machine groups of ISO 20816-3, clause 5."""
+
+
+class Dimensions(Section):
+    """A bearing by its dimensions, from the data sheet."""
+
+    balls: int
+    """Number of rolling elements, of one row."""
+
+    ball: Length
+    """Their diameter, e.g. `7.94 mm`."""
+
+    pitch: Length
+    """Diameter of the circle through their centres."""
+
+    angle: Angle = 0.0
+    """Contact angle, e.g. `15 deg`."""
+
+    def bearing(self) -> Bearing:
+        """Return the geometry."""
+        return Bearing(
+            f"{self.balls} × {self.ball:g} mm / {self.pitch:g} mm", self.balls, self.ball, self.pitch, self.angle
+        )
+
+
+def _with_unit(given: Any) -> Any:
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        refuse(say("{given} has no unit", given=given), say("write the tag's, e.g. {example}", example=f"{given} A"))
+    return given
+
+
+class Running(Section):
+    """How it is known that the machine runs. While it does not, nothing is learned and nothing is alarmed."""
+
+    tag: str
+    """A tag of this device: true or false, or a value with `above`."""
+
+    above: Annotated[str, BeforeValidator(_with_unit, json_schema_input_type=str)] | None = None
+    """It runs while the value is above this, with the tag's unit: `4 A`. It stops below nine tenths of it."""
+
+    hold: Annotated[Duration, Field(alias="for")] = 5.0
+    """How long it must run before it is judged: starting is no state to judge."""
+
+    def limit(self, unit: str) -> float | None:
+        """Return `above` as a number, None without one.
+
+        Raises:
+            ValueError: it is not a number with this unit.
+        """
+        if self.above is None:
+            return None
+        number, _, written = self.above.strip().partition(" ")
+        if written.strip() != unit:
+            raise ValueError(unit)
+        return float(number)
+
+
+def _designation(given: Any) -> Any:
+    """Take `6205` unquoted, which YAML reads as a number."""
+    return str(given) if isinstance(given, int) and not isinstance(given, bool) else given
+
+
+def _form(given: Any) -> str:
+    return "[dimensions]" if isinstance(given, Mapping | Dimensions) else "[name]"
+
+
+def _known(given: str | Dimensions) -> str | Dimensions:
+    if isinstance(given, Dimensions):
+        if problem := geometry_problem(given.balls, given.ball, given.pitch, given.angle):
+            refuse(problem, say("check the data sheet: numbers in mm and degrees"))
+        return given
+    if find(given) is None:
+        near = ", ".join(near_names(given))
+        found = (
+            say("did you mean {name}?", name=near) if near else say("known: {names}", names=", ".join(known_names()))
+        )
+        example = "{balls: 9, ball: 7.94 mm, pitch: 39.04 mm, angle: 0 deg}"
+        refuse(
+            say("the bearing {name!r} is not in the catalogue", name=given),
+            f"{found} · {say('or give its dimensions: {example}', example=example)}",
+        )
+    return given
+
+
+class MachineSection(Section):
+    """The machine behind a device: bearing, shaft and support, for condition monitoring.
+
+    Waveforms of acceleration and values in mm/s of the device are judged.
+    """
+
+    standard: Literal["iso20816-3", "iso10816-7", "none"]
+    """`iso20816-3` for machines above 15 kW, `iso10816-7` for pumps; `none` where neither holds, as for machine tool
+    spindles: then it is compared with its own baseline only."""
+
+    rpm: Annotated[float, Field(gt=0, le=200_000)]
+    """Speed of the shaft in turns a minute, as on the name plate."""
+
+    group: Literal[1, 2] | None = None
+    """Machine group of ISO 20816-3: 1 above 300 kW, 2 from 15 to 300 kW."""
+
+    category: Literal["I", "II"] | None = None
+    """Category of ISO 10816-7: I for pumps that must be reliable or safe, II for others."""
+
+    support: Literal["rigid", "flexible"] | None = None
+    """`rigid` where the lowest natural frequency of machine and support is at least 1.25 times the shaft's."""
+
+    power: Power | None = None
+    """Rated power, e.g. `22 kW`."""
+
+    speed: str | None = None
+    """A tag of this device with the measured speed in rpm, for a shaft of changing speed."""
+
+    bearing: Annotated[
+        Annotated[str, Tag("[name]")] | Annotated[Dimensions, Tag("[dimensions]")],
+        Discriminator(_form),
+        BeforeValidator(_designation, json_schema_input_type=str | int | Dimensions),
+        AfterValidator(_known),
+    ] | None = None  # fmt: skip
+    """By name from the catalogue, `6205` or `SKF 6205-2RS`, or by dimensions."""
+
+    teeth: Annotated[int, Field(ge=5, le=1000)] | None = None
+    """Teeth of the gear on this shaft: its mesh and the sidebands around it are measured."""
+
+    running: Running | None = None
+    """How it is known that the machine runs. Default: the device's tag `running`, where it has one."""
+
+    def gate(self, tags: Mapping[str, Any]) -> Running | None:
+        """Return what tells that the machine runs."""
+        return self.running or (Running(tag="running") if "running" in tags else None)
+
+    def geometry(self) -> Bearing | None:
+        """Return the bearing."""
+        if self.bearing is None:
+            return None
+        return self.bearing.bearing() if isinstance(self.bearing, Dimensions) else bearing(self.bearing)
+
+    def limits(self) -> Limits | None:
+        """Return the standard's borders; None where no standard holds."""
+        match self.standard:
+            case "iso20816-3":
+                return LIMITS.get((self.standard, str(self.group), self.support or ""))
+            case "iso10816-7":
+                size = "to 200 kW" if (self.power or 0.0) <= BORDER_KW else "above 200 kW"
+                return LIMITS.get((self.standard, self.category or "", size))
+        return None
+
+    def problems(self, tags: Mapping[str, Any]) -> Iterator[Problem]:
+        """Yield what is missing or contradicts, at paths below this section, tags at `("..", "tags", …)`."""
+        needed = {"iso20816-3": ("group", "support"), "iso10816-7": ("category", "power"), "none": ()}[self.standard]
+        for key in needed:
+            if getattr(self, key) is None:
+                yield Problem(
+                    (), say('{standard} needs "{key}"', standard=self.standard, key=key), _CHOICES[key](), on="key"
+                )
+        for key in {"group", "category"} - set(needed):
+            if getattr(self, key) is not None:
+                yield Problem((key,), say('{standard} has no "{key}"', standard=self.standard, key=key), on="key")
+        if self.standard == "iso20816-3" and self.group and self.power:
+            low, high = GROUP_KW[self.group]
+            if not low <= self.power <= high:
+                words = say("{power:g} kW is not in group {group}", power=self.power, group=self.group)
+                yield Problem(("power",), words, _CHOICES["group"]())
+        yield from self._tag_problems(tags)
+
+    def _tag_problems(self, tags: Mapping[str, Any]) -> Iterator[Problem]:
+        for name, tag in tags.items():
+            unit = unit_of(tag)
+            if getattr(tag, "rate", None) is not None and unit not in ACCELERATION_UNITS:
+                words = say("a waveform of a machine needs its unit, not {unit!r}", unit=unit)
+                yield Problem(
+                    ("..", "tags", name), words, say("one of: {choices}", choices=", ".join(_WRITTEN)), on="key"
+                )
+        if self.speed is not None and self.speed not in tags:
+            yield Problem(("speed",), *_no_tag(self.speed, tags))
+        gate = self.gate(tags)
+        if gate is None:
+            words = say("nothing tells when the machine runs")
+            hint = say("add {example}, or its standstill is taken for a change", example="running: {tag: NAME}")
+            yield Problem((), words, hint, severity="warning", on="key")
+        elif gate.tag not in tags:
+            yield Problem(("running", "tag"), *_no_tag(gate.tag, tags))
+        else:
+            unit = unit_of(tags[gate.tag])
+            try:
+                gate.limit(unit)
+            except ValueError:
+                words = say("{given!r} is not a value in {unit!r}", given=gate.above, unit=unit)
+                yield Problem(("running", "above"), words, say("write e.g. {example}", example=f"4 {unit}".strip()))
+
+
+_WRITTEN = ("g", "mg", "m/s2", "mm/s2")
+_CHOICES = {
+    "group": lambda: say("group: 1 above 300 kW, 2 from 15 to 300 kW; smaller machines: standard: none"),
+    "support": lambda: say("add support: rigid, or support: flexible"),
+    "category": lambda: say("add category: I, for pumps that must be reliable or safe, or II"),
+    "power": lambda: say("add power: its rated power, e.g. 22 kW"),
+}
+
+
+def _no_tag(name: str, tags: Mapping[str, Any]) -> tuple[str, str]:
+    near = difflib.get_close_matches(name, tags, 1)
+    hint = say("did you mean {name}?", name=near[0]) if near else say("tags: {names}", names=", ".join(tags))
+    return say("the device has no tag {name!r}", name=name), hint
+
+
+def unit_of(tag: Any) -> str:
+    """Return the unit of a tag's section; of a waveform whose full scale carries it, that one."""
+    return tag.unit or str(getattr(tag, "full_scale_quantity", (0.0, ""))[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A tag that tells of the machine: a waveform or a velocity, with its factor to m/s² or mm/s."""
+
+    tag: str
+    factor: float
+    is_waveform: bool
+
+
+def sources(tags: Mapping[str, Any]) -> list[Source]:
+    """Return the tags of a device that are judged."""
+    found = []
+    for name, tag in tags.items():
+        unit = unit_of(tag)
+        if getattr(tag, "rate", None) is not None and unit in ACCELERATION_UNITS:
+            found.append(Source(name, ACCELERATION_UNITS[unit], True))
+        elif getattr(tag, "rate", None) is None and unit in VELOCITY_UNITS:
+            found.append(Source(name, VELOCITY_UNITS[unit], False))
+    return found
