@@ -13,7 +13,7 @@ from edge.core.delivery import Priority
 BACKLOG_AFTER_NS = 10 * 10**9
 CUT_SEGMENTS_MAX = 2000
 PICK_SEGMENTS = 64
-PARCEL_BYTES_MAX = 1 << 20
+PARCEL_BYTES_MAX = 128 << 10  # as they lie in the log; a message takes no more
 
 
 class Cutter:

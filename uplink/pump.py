@@ -31,6 +31,7 @@ from uplink.share import BacklogShare
 
 PARCEL_ROWS_MAX = 50_000
 UNCONFIRMED_MAX = 256
+BACKLOG_UNCONFIRMED_MAX = 2  # one on its way while the brain stores another: live data finds no queue before it
 RECALLS_MAX = 100
 ACK_TIMEOUT_S = 10.0
 PUBACK_TIMEOUT_S = 15.0
@@ -495,14 +496,18 @@ class Pump:
             return Priority.EVENT
         if self._live_owed > 0 and self._outbox.ready(Priority.LIVE):
             return Priority.LIVE
-        paced = self._draining or not self._share.wait_s()
-        if self._outbox.ready(Priority.BACKLOG) and paced and not self._benched:
+        if self._backlog_is_free() and (self._draining or not self._share.wait_s()):
             return Priority.BACKLOG
         return None
 
+    def _backlog_is_free(self) -> bool:
+        """Tell whether a message of the backlog may go as soon as its share of the link allows."""
+        flying = sum(flight.topic == self._topic(Priority.BACKLOG) for flight in self._flights.values())
+        return self._outbox.ready(Priority.BACKLOG) and not self._benched and flying < BACKLOG_UNCONFIRMED_MAX
+
     def _publish(self, session: MqttSession, facts: Facts, parcel: Parcel, *, alone: bool = False) -> None:
         self._tell_catalogue(session)
-        topic = f"{self._root}/{_TOPICS[parcel.priority] if parcel.records else 'gap'}"
+        topic = self._topic(parcel.priority) if parcel.records else f"{self._root}/gap"
         plain = encode(parcel, self._site, self._outbox.catalogue.last_id)
         payload = self._seal(topic, plain, (parcel.epoch, parcel.seq))
         now = self._clock.monotonic()
@@ -522,6 +527,9 @@ class Pump:
         self._share.published()
         self._messages += 1
         self._bytes += len(payload)
+
+    def _topic(self, priority: Priority) -> str:
+        return f"{self._root}/{_TOPICS[priority]}"
 
     def _room(self, window: int) -> bool:
         unacknowledged = [flight for flight in self._flights.values() if flight.puback is not None]
@@ -564,7 +572,7 @@ class Pump:
         times = [now + 60]
         if self._outbox.ready(Priority.LIVE):
             times.append(now if self._is_due() else self._cut_at + self._section.latency)
-        if self._outbox.ready(Priority.BACKLOG):
+        if self._backlog_is_free():
             times.append(now if self._draining else now + self._share.wait_s())
         return min(times)
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from edge.core.batch import Batch, Lane
 from edge.core.clock import VirtualClock
+from edge.core.delivery import Priority
 from simulators.broker import start_broker
 from simulators.pki import Pki
 from tests.buffer.support import event
@@ -55,6 +56,34 @@ async def test_live_data_and_events_do_not_wait_for_a_long_backlog(
     for historical in (False, True):
         values = [value for h, value in order if h is historical]
         assert values == sorted(values), "the order inside a class is kept"
+
+
+async def test_a_brain_that_does_not_answer_finds_little_backlog_before_what_is_live(
+    tmp_path: Path, pki: Pki, mosquitto: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("buffer.cutting.BACKLOG_AFTER_NS", 0)
+    monkeypatch.setattr(pump_module, "PARCEL_ROWS_MAX", 100)
+    async with (
+        start_broker(tmp_path / "broker", pki, kind=mosquitto) as broker,
+        open_plant(tmp_path, **uplink_to(broker, pki, backlog_share=1)) as (log, pump),
+    ):
+        for first in range(0, 1000, 100):
+            await log.append([noisy(first, 100)])
+
+        def flying(topic: str) -> int:
+            return sum(flight.topic.endswith(topic) and flight.puback is None for flight in pump._flights.values())
+
+        async with background(pump.run):
+            await until(lambda: flying("backlog") == pump_module.BACKLOG_UNCONFIRMED_MAX)
+            monkeypatch.setattr("buffer.cutting.BACKLOG_AFTER_NS", 10**12)
+            for first in range(1000, 1300, 100):
+                await log.append([noisy(first, 100)])
+                await until(lambda: log.outbox().ready_rows(Priority.LIVE) == 0)
+            assert flying("backlog") == pump_module.BACKLOG_UNCONFIRMED_MAX
+            await until(lambda: flying("telemetry") == 3)
+            async with background(brain(broker, pki, tmp_path).run):
+                await until(lambda: log.outbox().backlog().rows == 0, 30)
+    assert sorted(value >> 32 for _, value in stored(tmp_path)) == list(range(1300))
 
 
 async def test_a_stream_that_never_pauses_goes_out_once_a_latency(tmp_path: Path, pki: Pki, mosquitto: str) -> None:
