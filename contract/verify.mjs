@@ -21,7 +21,8 @@ const suite = new CipherSuite({ kem: new DhkemX25519HkdfSha256(), kdf: new HkdfS
 const jwk = createPrivateKey(file("brain.key")).export({ format: "jwk" });
 const privateKey = await suite.kem.importKey("jwk", { ...jwk, key_ops: ["deriveBits"] }, false);
 const authority = new X509Certificate(file("ca.pem"));
-const [keys, tags, seen] = [new Map(), new Map(), new Map()];
+const [keys, tags] = [new Map(), new Map()];
+const [seen, parted, gone] = [new Map(), new Map(), new Map()]; // epoch → numbers that came; come in parts; will not come
 const hex = (bytes) => Buffer.from(bytes).toString("hex");
 const parts = (message) => decode(message).contents;
 const int = (number) => BigInt(number.toString());
@@ -79,6 +80,14 @@ function opened(topic, message) {
   return message;
 }
 
+// The numbers in ranges, as [epoch, seq] each.
+const numbers = (gateway, ranges) =>
+  ranges.flatMap(({ epoch, first, last }) =>
+    Array.from({ length: Number(last) - Number(first) + 1 }, (_, k) => [`${gateway} ${epoch}`, Number(first) + k]),
+  );
+const has = (map, [epoch, seq]) => map.get(epoch)?.has(seq) ?? false;
+const add = (map, [epoch, seq]) => (map.get(epoch) ?? map.set(epoch, new Set()).get(epoch)).add(seq);
+
 const sums = (line) => line.reduce((all, each) => [...all, BigInt.asIntN(64, (all.at(-1) ?? 0n) + each)], []);
 const cut = (column, line, n) => column.slice(line * n, line * n + n);
 
@@ -125,9 +134,15 @@ for (const { topic, file: name } of JSON.parse(file("index.json"))) {
     const batch = Batch.decode(decompress(opened(topic, file(name))));
     assert(topic.startsWith(`v1/${batch.gateway}/`), "moved to another topic");
     const epoch = `${batch.gateway} ${batch.epoch}`;
-    const seqs = seen.get(epoch) ?? seen.set(epoch, new Set()).get(epoch);
-    if (seqs.has(Number(batch.seq))) continue; // a resend: store once, acknowledge again
-    seqs.add(Number(batch.seq));
+    const seq = Number(batch.seq);
+    // A resend, or a whole after its parts: store nothing of it, acknowledge again.
+    if (has(seen, [epoch, seq]) || has(parted, [epoch, seq])) continue;
+    add(seen, [epoch, seq]);
+    const [wholes, lost] = [batch.instead_of, batch.gone].map((ranges) => numbers(batch.gateway, ranges));
+    const isHere = wholes.some((each) => has(seen, each));
+    for (const each of wholes) add(parted, each);
+    for (const each of [...wholes, ...lost]) add(gone, each);
+    if (isHere) continue; // a part of what came whole
     for (const event of batch.events)
       if (event.kind === "ledger") console.log(JSON.stringify({ ledger: ledger(batch.gateway, event) }));
     for (const table of batch.tables)
@@ -139,9 +154,10 @@ for (const { topic, file: name } of JSON.parse(file("index.json"))) {
   }
 }
 const missing = {};
-for (const [epoch, seqs] of seen) {
+for (const epoch of new Set([...seen.keys(), ...gone.keys()])) {
+  const settled = new Set([...(seen.get(epoch) ?? []), ...(gone.get(epoch) ?? [])]);
   missing[epoch] = [];
-  for (let seq = 1; seq < Math.max(...seqs); seq++) if (!seqs.has(seq)) missing[epoch].push(seq);
+  for (let seq = 1; seq < Math.max(...settled); seq++) if (!settled.has(seq)) missing[epoch].push(seq);
 }
 console.log(JSON.stringify({ missing }));
 process.exitCode = Object.values(missing).some((each) => each.length) ? 1 : 0;

@@ -30,6 +30,8 @@ authority = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
 keys: dict = {}  # kid → (gateway, content key)
 tags: dict = {}  # (gateway, id) → (device, tag)
 seen: dict = {}  # (gateway, epoch) → sequence numbers
+parted: dict = {}  # (gateway, epoch) → those that come in parts
+gone: dict = {}  # (gateway, epoch) → those that will not come, or came in parts
 
 
 def signer(message: bytes, context: str, detached: bytes | None = None) -> tuple[str, bytes]:
@@ -84,6 +86,11 @@ def sums(line: list) -> list:
     return [(number + 2**63) % 2**64 - 2**63 for number in accumulate(line)]
 
 
+def numbers(gateway: str, ranges) -> list:
+    """Return the numbers in ranges as ((gateway, epoch), seq)."""
+    return [((gateway, each.epoch), seq) for each in ranges for seq in range(each.first, each.last + 1)]
+
+
 def readings(batch: pb.Batch, table: pb.Table):
     """Yield (tag, ts, value, quality) of each reading of a table."""
     n, ids = table.rows, list(accumulate(table.tags))
@@ -130,10 +137,17 @@ for entry in json.loads((folder / "index.json").read_text()):
     else:
         batch = pb.Batch.FromString(zstd.decompress(opened(topic, message)))
         assert topic.startswith(f"v1/{batch.gateway}/"), "moved to another topic"
-        seqs = seen.setdefault((batch.gateway, batch.epoch), set())
-        if batch.seq in seqs:
-            continue  # a resend: store once, acknowledge again
-        seqs.add(batch.seq)
+        epoch = (batch.gateway, batch.epoch)
+        if batch.seq in seen.setdefault(epoch, set()) | parted.get(epoch, set()):
+            continue  # a resend, or a whole after its parts: store nothing of it, acknowledge again
+        seen[epoch].add(batch.seq)
+        wholes, lost = numbers(batch.gateway, batch.instead_of), numbers(batch.gateway, batch.gone)
+        is_here = any(seq in seen.get(of, ()) for of, seq in wholes)
+        for into, named in ((parted, wholes), (gone, wholes + lost)):
+            for of, seq in named:
+                into.setdefault(of, set()).add(seq)
+        if is_here:
+            continue  # a part of what came whole
         for event in batch.events:
             if event.kind == "ledger":
                 print(json.dumps({"ledger": ledger(batch.gateway, event)}, ensure_ascii=False))
@@ -142,6 +156,9 @@ for entry in json.loads((folder / "index.json").read_text()):
                 value = None if isinstance(value, float) and not math.isfinite(value) else value
                 reading = {"device": device, "tag": tag.name, "ts": ts, "value": value, "unit": tag.unit}
                 print(json.dumps(reading | {"quality": code, "seq": batch.seq}, ensure_ascii=False))
-missing = {f"{g} {e}": sorted(set(range(1, max(seqs) + 1)) - seqs) for (g, e), seqs in seen.items()}
+missing = {}
+for epoch in seen | gone:
+    settled = seen.get(epoch, set()) | gone.get(epoch, set())
+    missing[f"{epoch[0]} {epoch[1]}"] = sorted(set(range(1, max(settled) + 1)) - settled)
 print(json.dumps({"missing": missing}))
 sys.exit(any(missing.values()))

@@ -15,7 +15,7 @@ import numpy as np
 from edge.core.batch import Batch, Event, Lane, Severity, Waveform
 from edge.core.catalogue import Catalogue, ValueKind
 from edge.core.clock import iso8601
-from edge.core.delivery import Gap, Parcel, Priority
+from edge.core.delivery import Gap, Identity, Parcel, Priority
 from edge.core.ledger import Line, Way
 from simulators.pki import make_pki
 from uplink.catalogue import Equipment, encode_catalogue
@@ -27,9 +27,12 @@ from uplink.statement import Signer, statement
 
 FOLDER = Path(__file__).parents[2] / "contract" / "v1" / "golden"
 GATEWAY, DEVICE = "chongqing/plant-1", "plc-1"
-EPOCH = 4_503_599_627_370_497
+EPOCH, NEXT_EPOCH = 4_503_599_627_370_497, 4_503_599_627_370_498
+NOT_COUNTED = ("late-5", "part-of-3")
+"""Golden messages whose rows stand in other ones that the brain has."""
 START = 1_767_225_600_000_000_000
 TOLD = 1_800_000_000 * 10**9  # while the certificate is valid
+TOPICS = {Priority.EVENT: "event", Priority.LIVE: "data/telemetry", Priority.BACKLOG: "data/backlog"}
 KINDS = {
     "level": (ValueKind.FLOAT64, "%"),
     "flow": (ValueKind.FLOAT64, "m3/h"),
@@ -83,6 +86,28 @@ def parcels(signer: Signer | None = None) -> dict[str, Parcel]:
         "event-4": Parcel(EPOCH, 4, (told,), priority=Priority.EVENT, uplink="brain"),
         "telemetry-1": Parcel(EPOCH, 1, poll),
         "telemetry-3": Parcel(EPOCH, 3, odd, (Gap(10, START, START + 9, "log full"),), historical=True),
+        **in_parts(rows(Lane.INT, "count", times[:4], [100, 101, 102, 103])),
+    }
+
+
+def in_parts(whole: Batch) -> dict[str, Parcel]:
+    """Return a message that comes late, after the two parts it was cut into, and what else tells of other messages.
+
+    In the order of sending. A part of number 3 comes though that is here; numbers 6 and 7 are gone, and a number of the
+    next epoch. The brain stores none of `NOT_COUNTED`.
+    """
+
+    def part(seq: int, rows: slice, instead_of: int) -> Parcel:
+        records, backlog = (whole.take(rows),), Priority.BACKLOG
+        return Parcel(NEXT_EPOCH, seq, records, (), True, backlog, instead_of=((EPOCH, instead_of),))
+
+    gap = Gap(0, START, START + 9, "no longer in the log")
+    return {
+        "part-1-of-5": part(1, slice(0, 2), 5),
+        "part-2-of-5": part(2, slice(2, 4), 5),
+        "late-5": Parcel(EPOCH, 5, (whole,)),
+        "part-of-3": part(3, slice(0, 1), 3),
+        "gone": Parcel(NEXT_EPOCH, 4, (), (gap,), priority=Priority.EVENT, gone=((EPOCH, 6, 7), (NEXT_EPOCH, 5, 5))),
     }
 
 
@@ -137,8 +162,8 @@ def make(folder: Path) -> None:
     known = catalogue()
     index = []
 
-    def keep(name: str, topic: str, plain: bytes | None) -> None:
-        payload = sealer.announcement(topic) if plain is None else sealer.seal(topic, plain)
+    def keep(name: str, topic: str, plain: bytes | None, number: Identity | None = None) -> None:
+        payload = sealer.announcement(topic) if plain is None else sealer.seal(topic, plain, number)
         (folder / f"{name}.bin").write_bytes(payload)
         index.append({"topic": topic, "file": f"{name}.bin"})
         if plain is not None:
@@ -148,10 +173,11 @@ def make(folder: Path) -> None:
     equipment = Equipment("modbus", "workshop-2/line-1/cell-3", {"level": "process/internal"})
     told = encode_catalogue(GATEWAY, DEVICE, known.since(0), equipment, known.last_id)
     keep("catalogue", f"v1/{GATEWAY}/catalog/{DEVICE}", told)
-    for name, parcel in parcels(signer).items():
-        topic = "event" if parcel.priority is Priority.EVENT else "data/telemetry"
-        keep(name, f"v1/{GATEWAY}/{topic}", encode(parcel, GATEWAY, known.last_id))
-    keep("telemetry-1-again", f"v1/{GATEWAY}/data/telemetry", encode(parcels()["telemetry-1"], GATEWAY, known.last_id))
+    sent = parcels(signer)
+    for name, parcel in [*sent.items(), ("telemetry-1-again", sent["telemetry-1"])]:
+        topic = TOPICS[parcel.priority] if parcel.records else "gap"
+        number = (parcel.epoch, parcel.seq)
+        keep(name, f"v1/{GATEWAY}/{topic}", encode(parcel, GATEWAY, known.last_id), number)
     for name, plain in health().items():
         keep(name, f"v1/{GATEWAY}/health", plain)
     (folder / "index.json").write_text(json.dumps(index, indent=2) + "\n")
