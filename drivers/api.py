@@ -257,6 +257,60 @@ class Scan:
     found: Callable[[], AsyncIterator[Found]]
 
 
+@dataclass(frozen=True, slots=True)
+class BrowseWish:
+    """What to show of a device's address space.
+
+    match      glob of paths; "" for everything
+    depth      how many layers below where the glob begins
+    nodes_max  how many nodes at most
+    """
+
+    match: str = ""
+    depth: int = 8
+    nodes_max: int = 1000
+
+
+@dataclass(slots=True)
+class BrowsedNode:
+    """A node of a device's address space; of a variable with type, value for people, access ("r", "rw") and unit.
+
+    `node` is what the configuration writes for it.
+    """
+
+    path: str
+    node: str
+    name: str
+    kind: str
+    depth: int
+    type: str = ""
+    value: str = ""
+    quality: str = ""
+    access: str = ""
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Browsed:
+    """A device's address space as a tree in order of printing. `is_cut`: there is more than was asked for."""
+
+    url: str
+    nodes: Sequence[BrowsedNode]
+    is_cut: bool
+
+
+class Browser(Protocol):
+    """Shows what a device has."""
+
+    async def __call__(
+        self, target: DriverSection | Mapping[str, Any], context: DeviceContext, wish: BrowseWish
+    ) -> Browsed:
+        """Return the tree of a configured device, or of one whose settings, as written, have no tags yet.
+
+        Raises WrongInput, Disconnected.
+        """
+
+
 class Prober(Protocol):
     """Reads one place of a device that nobody has configured yet."""
 
@@ -311,6 +365,7 @@ class DriverSpec:
     schemes   what the URLs of this kind begin with, for commands that take an address without a configuration
     probe     shows a place of an unknown device in every interpretation; None where it cannot
     scan      looks for devices; None where it cannot
+    browse    shows what a device has; None where it cannot
     own       our certificates in a data directory, each with the file for those who must trust it; None: there are none
     """
 
@@ -326,4 +381,5 @@ class DriverSpec:
     schemes: Sequence[str] = ()
     probe: Prober | None = None
     scan: Scanner | None = None
+    browse: Browser | None = None
     own: Callable[[Path], Sequence[tuple[Certificate, Path]]] | None = None

@@ -70,7 +70,7 @@ class SimulatedServer:
     """A running server."""
 
     def __init__(self, server: Server, url: str, certificate: bytes = b"") -> None:
-        self._server = server
+        self.server = server
         self.url = url
         self.sha256 = hashlib.sha256(certificate).hexdigest()
         """The thumbprint of its certificate."""
@@ -86,7 +86,7 @@ class SimulatedServer:
         node_id = ua.NodeId.from_string(variable.node)
         kind = getattr(ua.VariantType, variable.type) if variable.type else None
         name = str(node_id.Identifier).rpartition("/")[2] or str(node_id.Identifier)
-        node = await self._server.nodes.objects.add_variable(
+        node = await self.server.nodes.objects.add_variable(
             node_id, ua.QualifiedName(name, node_id.NamespaceIndex), variable.value, varianttype=kind
         )
         self._nodes[variable.node] = node
@@ -104,11 +104,11 @@ class SimulatedServer:
             StatusCode=ua.StatusCode(ua.UInt32(status)),
             SourceTimestamp=when,  # type: ignore[arg-type]
         )
-        await self._server.write_attribute_value(self._nodes[node].nodeid, data)
+        await self.server.write_attribute_value(self._nodes[node].nodeid, data)
 
     async def cut(self) -> None:
         """Break every connection now."""
-        binary = self._server.bserver
+        binary = self.server.bserver
         assert binary is not None
         for client in list(binary.clients):
             if client.transport is not None:

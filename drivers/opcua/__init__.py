@@ -1,9 +1,10 @@
 """OPC UA. Importing this does not import the protocol's library."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from drivers.api import DeviceContext, Driver, DriverSpec
+from drivers.api import Browsed, BrowseWish, DeviceContext, Driver, DriverSection, DriverSpec
 from drivers.opcua.section import OpcUaSection
 
 
@@ -17,6 +18,12 @@ def _simulate(variant: str) -> Any:
     from drivers.opcua.sim import simulate
 
     return simulate(variant)
+
+
+async def _browse(target: DriverSection | Mapping[str, Any], context: DeviceContext, wish: BrowseWish) -> Browsed:
+    from drivers.opcua.browse import browse
+
+    return await browse(target, context, wish)
 
 
 def _own(data_dir: Path) -> Any:
@@ -37,5 +44,7 @@ SPEC = DriverSpec(
         "poll": lambda: _simulate("poll"),
     },
     security=lambda section: section.security,
+    schemes=("opc.tcp",),
+    browse=_browse,
     own=_own,
 )

@@ -6,13 +6,12 @@ after it, so a server that does not trust the new one yet goes on being read, an
 """
 
 import contextlib
-import fcntl
 import os
 import re
 import secrets
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,6 +30,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from drivers.opcua.certificate import describe
 from edge.core.errors import Disconnected
 from edge.core.language import say
+from edge.core.lock import hold_folder
 from edge.core.trust import Certificate
 
 FOLDER = Path("opcua") / "own"
@@ -60,6 +60,7 @@ class OwnCertificates:
     """The certificates of a gateway. Without a folder they live as long as the process."""
 
     def __init__(self, data_dir: Path | None) -> None:
+        self._data_dir = data_dir
         self._folder = data_dir / FOLDER if data_dir else None
         self._made: list[OwnCertificate] = []
 
@@ -122,18 +123,10 @@ class OwnCertificates:
                 own.file.with_suffix(".pem").unlink(missing_ok=True)
                 own.file.unlink(missing_ok=True)
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        if self._folder is None:
-            yield
-            return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self._folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(lock)
+    def _locked(self) -> AbstractContextManager[None]:
+        if self._folder is None or self._data_dir is None:
+            return contextlib.nullcontext()
+        return hold_folder(self._folder, self._data_dir)
 
 
 def make_certificate(now: int, uri: str | None = None, lasts: timedelta = LASTS) -> OwnCertificate:

@@ -117,6 +117,26 @@ def parser() -> argparse.ArgumentParser:
     _timeout(scan)
     scan.add_argument("--json", action="store_true", help=say("print one JSON object a line"))
 
+    browse = _command(
+        commands,
+        "browse",
+        _browse,
+        say("show what a device has: tree, types, values, units; and add tags for it"),
+        "yulink browse plant.yaml cnc-07 --match '/Objects/Machine/**' --add cnc-07",
+    )
+    browse.add_argument("where", metavar="URL|CONFIG", help=say("an address, or a configuration that has the device"))
+    browse.add_argument("device", nargs="?", default="", metavar="DEVICE", help=say("the device's name"))
+    browse.add_argument("--match", default="", metavar="GLOB", help=say("only these paths: '/Objects/Machine/**'"))
+    browse.add_argument("--depth", type=int, default=8, metavar="N", help=say("how many layers; default: 8"))
+    browse.add_argument("--max", type=int, default=1000, metavar="N", help=say("how many nodes; default: 1000"))
+    browse.add_argument(
+        "--security", default="none", metavar="WORD", help=say("of an address: none, sign, sign+encrypt; default: none")
+    )
+    browse.add_argument("--add", default="", metavar="DEVICE", help=say("write tags for what is shown to this device"))
+    browse.add_argument("--config", type=Path, metavar="CONFIG", help=say("the configuration to write to"))
+    _data_dir(browse)
+    browse.add_argument("--json", action="store_true", help=say("print one JSON object"))
+
     demo = _command(
         commands,
         "demo",
@@ -454,6 +474,23 @@ def _scan(arguments: argparse.Namespace) -> int:
         arguments.rate,
         arguments.timeout,
         yes=arguments.yes,
+        json_output=arguments.json,
+    )
+
+
+def _browse(arguments: argparse.Namespace) -> int:
+    from drivers.api import BrowseWish
+    from edge.agent.browse_command import run
+
+    wish = BrowseWish(arguments.match, arguments.depth, arguments.max)
+    return run(
+        arguments.where,
+        arguments.device,
+        wish,
+        arguments.security,
+        arguments.add,
+        arguments.config,
+        arguments.data_dir,
         json_output=arguments.json,
     )
 

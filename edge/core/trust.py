@@ -5,17 +5,17 @@ machines that changed their addresses are noticed. Agent and commands use the fi
 """
 
 import contextlib
-import fcntl
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from edge.core.errors import WrongInput
 from edge.core.language import say
+from edge.core.lock import hold_folder
 
 FOLDER = "trust"
 PENDING_MAX = 200
@@ -203,19 +203,8 @@ class TrustList:
         for each in waiting[: max(0, len(waiting) - PENDING_MAX)]:
             (self._folder / f"{each.certificate.sha256}.json").unlink()
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self._folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        try:
-            if os.geteuid() == 0:  # an operator's command must not lock out the agent's own user
-                owner = self.data_dir.stat()
-                for place in (self._folder, lock):
-                    os.chown(place, owner.st_uid, owner.st_gid)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(lock)
+    def _locked(self) -> AbstractContextManager[None]:
+        return hold_folder(self._folder, self.data_dir)
 
 
 def accept_command(certificate: Certificate, data_dir: Path, faults: Sequence[str] = ()) -> str:
