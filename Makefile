@@ -20,7 +20,7 @@ test: .venv/dev.stamp
 	@deploy/test-programs.sh
 	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
-# Kills, outages and broken links, each with an account of every value; about ten minutes.
+# Kills, outages, broken links and disks, each with an account of every value; about ten minutes. See docs/faults.md.
 faults: .venv/dev.stamp
 	@deploy/test-programs.sh
 	@$(BIN)/python -m tests.faults.campaign $(ARGS)

@@ -104,7 +104,7 @@ class Writer:
         self._commit_interval_s = commit_interval_s
         self._commit_rows = commit_rows
         self._tags_saved = self._tags_sent = catalogue.last_id
-        self._closing = False
+        self._closing = asyncio.Event()
         self.position = position
         self.channel: Channel[Entry] = Channel(rows_waiting_max)
         self.counters = WriterCounters()
@@ -168,7 +168,7 @@ class Writer:
 
     def close(self) -> None:
         """Take nothing more in; `run` returns when what waits is durable."""
-        self._closing = True
+        self._closing.set()
         self.channel.close()
 
     async def run(self) -> None:
@@ -221,9 +221,9 @@ class Writer:
                     await self._roll_back()
                     await self._repair()
                     continue
-                await self._failed(error, tries)
-                await asyncio.sleep(wait_s)
-                wait_s = RETRY_FIRST_S if self._closing else min(wait_s * 2, RETRY_MAX_S)
+                await self._failed(error, tries, records)
+                await self._pause(wait_s)
+                wait_s = min(wait_s * 2, RETRY_MAX_S)
                 continue
             if not self.counters.writable:
                 log.warning(say("the log can be written again"))
@@ -250,8 +250,17 @@ class Writer:
         try:
             await self.repair()
         except (sqlite3.Error, OSError) as error:
-            await self._failed(error, 1)
+            await self._failed(error, 1, ())
             await asyncio.sleep(RETRY_FIRST_S)
+
+    async def _pause(self, wait_s: float) -> None:
+        """Wait before the next try; closing cuts it short."""
+        if self._closing.is_set():
+            await asyncio.sleep(RETRY_FIRST_S)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._closing.wait()
 
     async def _roll_back(self) -> None:
         try:
@@ -260,14 +269,14 @@ class Writer:
         except (sqlite3.Error, ValueError) as error:
             log.error(say("the log cannot be rolled back: {error}", error=error))
 
-    async def _failed(self, error: sqlite3.Error | OSError, tries: int) -> None:
+    async def _failed(self, error: sqlite3.Error | OSError, tries: int, records: Sequence[Record]) -> None:
         self.counters.last_error = str(error)
         if self.counters.writable:
             self.counters.writable = False
             log.error(say("the log cannot be written: {error}; devices are held back until it can", error=error))
         await self._roll_back()
-        if self._closing and tries >= CLOSING_RETRIES_MAX:
-            rows = self.channel.statistics().rows
+        if self._closing.is_set() and tries >= CLOSING_RETRIES_MAX:
+            rows = self.channel.statistics().rows + sum(map(rows_of, records))
             raise LogError(
                 say("stopping while the log cannot be written: {rows} waiting rows are lost", rows=rows),
                 hint=say("free space on the disk"),

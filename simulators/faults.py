@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -20,10 +21,13 @@ class FaultLine:
         self.connections_total = 0
         self.bytes_total = 0
         self._diverted: list[tuple[str, int]] = []
+        self.pieces_lost_total = 0
         self._refusing = False
         self._garbage = False
         self._delay_s = 0.0
         self._drip_s = 0.0
+        self._loss = (0.0, 0.0)
+        self._chance = random.Random()
         self._bytes_left: int | None = None
         self._open = asyncio.Event()
         self._open.set()
@@ -53,6 +57,10 @@ class FaultLine:
         """Let every piece pass only after so long."""
         self._delay_s = seconds
 
+    def lose(self, share: float, again_after_s: float, chance: random.Random) -> None:
+        """Let this share of the pieces, and all behind each, wait for so long: TCP sends a lost packet again."""
+        self._loss, self._chance = (share, again_after_s), chance
+
     def drip(self, seconds: float) -> None:
         """Let answers pass a byte at a time, with so long in between."""
         self._drip_s = seconds
@@ -66,6 +74,7 @@ class FaultLine:
         self._diverted = []
         self._refusing = self._garbage = False
         self._delay_s = self._drip_s = 0.0
+        self._loss = (0.0, 0.0)
         self._bytes_left = None
         self._open.set()
 
@@ -102,6 +111,10 @@ class FaultLine:
             while data := await reader.read(CHUNK_BYTES):
                 if self._delay_s:
                     await asyncio.sleep(self._delay_s)
+                share, again_after_s = self._loss
+                if share and self._chance.random() < share:
+                    self.pieces_lost_total += 1
+                    await asyncio.sleep(again_after_s)
                 await self._open.wait()
                 if answers and self._garbage:
                     data = bytes(byte ^ 0x5A for byte in data)

@@ -38,6 +38,7 @@ from uplink.section import UplinkSection
 from uplink.statement import Signer, statement
 
 LOG_NAME = "log.sqlite3"
+FLUSH_DEADLINE_S = 5.0
 DRAIN_DEADLINE_S = 8.0
 EVENTS_SHOWN_MAX = 50
 
@@ -132,7 +133,6 @@ class Agent:
                     for task in (*watching, *(running.task for running in self._running.values())):
                         task.cancel()
                 self._shared.close()
-                await self._note("gateway_stopped", "stopped on request")
                 await self._drain(delivering)
 
     def _find_signer(self) -> Signer | None:
@@ -184,8 +184,14 @@ class Agent:
 
     async def _drain(self, delivering: Sequence[asyncio.Task[None]]) -> None:
         assert self._log is not None
-        await self._log.flush()
-        await asyncio.gather(*(uplink.drain(DRAIN_DEADLINE_S) for uplink in self._uplinks.values()))
+        try:
+            async with asyncio.timeout(FLUSH_DEADLINE_S):
+                await self._note("gateway_stopped", "stopped on request")
+                await self._log.flush()
+        except TimeoutError:
+            log.error(say("the log cannot be written: nothing more is sent either"))
+        else:
+            await asyncio.gather(*(uplink.drain(DRAIN_DEADLINE_S) for uplink in self._uplinks.values()))
         for task in delivering:
             task.cancel()
         if rows := max((self._log.outbox(name).backlog().rows for name in self._uplinks), default=0):
