@@ -13,11 +13,13 @@ import platform
 import random
 import sys
 import time
+import traceback
 from collections import Counter
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from edge.core.errors import YulinkError
 from tests.faults.chapters import Chapter, chapters
 from tests.faults.disk import SmallDisk
 from tests.faults.press import TAGS, Account
@@ -55,7 +57,8 @@ async def play(chapter: Chapter, seed: int) -> Result:
             await chapter.harm(stage, random.Random(seed))
             account = await stage.settle()
             return Result(chapter, stage.kills, time.monotonic() - began, account)
-    except (AssertionError, TimeoutError) as error:
+    except (AssertionError, TimeoutError, YulinkError) as error:
+        traceback.print_exception(error)
         return Result(chapter, Counter(), time.monotonic() - began, None, f"failed: {type(error).__name__} {error}")
 
 

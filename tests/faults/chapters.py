@@ -70,7 +70,7 @@ async def cut_frames(stage: Stage, chance: random.Random) -> None:
     for _ in range(20):
         await asyncio.sleep(chance.uniform(0.1, 0.8))
         stage.line.cut(after_bytes=chance.randint(1, 400))
-    await stage.until(lambda status: status["uplink"]["reconnects_total"] >= 5, "five reconnects")
+    assert stage.line.connections_total > 10, "too few connections were cut"
 
 
 async def forgetful_broker(stage: Stage, chance: random.Random) -> None:

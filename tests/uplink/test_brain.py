@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from nats.aio.client import Client
 
 from edge.core.errors import Disconnected
 from simulators.broker import find_nats
@@ -13,7 +14,8 @@ from tests.brain import Fleet, account, running_brain
 from tests.support import until
 from tests.uplink.fleet import Gateway
 from uplink.keys import CLASSICAL, make_key
-from uplink.receiver.stream import epoch_of, identity_of, open_stream, subject_of
+from uplink.receiver import stream
+from uplink.receiver.stream import StreamAccess, epoch_of, identity_of, open_stream, subject_of
 
 
 def test_a_message_is_named_by_its_number_whoever_carries_it(pki: Pki) -> None:
@@ -27,6 +29,33 @@ def test_a_message_is_named_by_its_number_whoever_carries_it(pki: Pki) -> None:
     key = identity_of(*sealed.key())
     assert epoch_of(key) is None
     assert identity_of(*first[:1], b"\xd0 not sealed") != key
+
+
+async def test_connecting_to_the_stream_keeps_its_deadline_though_the_client_swallows_cancellation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Seen of nats-py under load, while servers refused a certificate: it went on trying, for ever."""
+    swallowed = 0
+
+    async def connect(self: Client, *_: object, **__: object) -> None:
+        nonlocal swallowed
+        while swallowed < 3:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                swallowed += 1
+        await asyncio.Event().wait()
+
+    async def close(self: Client) -> None:
+        return None
+
+    monkeypatch.setattr(Client, "connect", connect)
+    monkeypatch.setattr(Client, "close", close)
+    monkeypatch.setattr(stream, "CONNECT_DEADLINE_S", 0.05)
+    monkeypatch.setattr(stream, "CANCEL_AGAIN_S", 0.01)
+    with pytest.raises(Disconnected, match="no answer"):
+        await asyncio.wait_for(open_stream(StreamAccess(("nats://127.0.0.1:4222",))).__aenter__(), 5)
+    assert swallowed == 3
 
 
 async def test_a_gateway_that_missed_its_acknowledgement_gets_it_again_from_any_writer(

@@ -8,11 +8,12 @@ two minutes; its topic travels as a header, its payload as it came, sealed.
 import asyncio
 import ssl
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import nats
 from nats.aio.client import Client
@@ -36,6 +37,7 @@ DUPLICATE_WINDOW_S = 120.0
 ACK_WAIT_S = 10.0
 PENDING_MAX = 20_000
 CONNECT_DEADLINE_S = 5.0
+CANCEL_AGAIN_S = 0.1
 
 ERRORS = (nats.errors.Error, OSError, TimeoutError)
 """What using the stream may raise while it has no leader or no server is there."""
@@ -60,14 +62,15 @@ async def open_stream(access: StreamAccess) -> AsyncIterator[tuple[Client, JetSt
     """
     client = Client()
     try:
-        async with asyncio.timeout(CONNECT_DEADLINE_S):  # it would try for ever, and say nothing
-            await client.connect(
+        await _within_deadline(
+            client.connect(
                 list(access.servers),
                 tls=_tls_context(access),
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=0.2,  # type: ignore[arg-type]
                 error_cb=_ignore,
             )
+        )
         stream = client.jetstream()
         await _ensure(stream, access.replicas)
     except ERRORS as error:
@@ -84,6 +87,23 @@ async def open_stream(access: StreamAccess) -> AsyncIterator[tuple[Client, JetSt
         yield client, stream
     finally:
         await client.close()
+
+
+async def _within_deadline(connect: Coroutine[Any, Any, None]) -> None:
+    """Connect, or raise TimeoutError: by itself the client would try for ever, and say nothing.
+
+    It has been seen to swallow a cancellation while servers refuse it, and to go on; so it is cancelled until it ends.
+    """
+    connecting = asyncio.create_task(connect, name="stream connects")
+    try:
+        await asyncio.wait([connecting], timeout=CONNECT_DEADLINE_S)
+        if not connecting.done():
+            raise TimeoutError
+        await connecting
+    finally:
+        while not connecting.done():
+            connecting.cancel()
+            await asyncio.wait([connecting], timeout=CANCEL_AGAIN_S)
 
 
 def words_of(error: Exception) -> str:
