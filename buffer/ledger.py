@@ -120,10 +120,6 @@ class Ledger:
                 await self._catch_up(db, str(name), read, BEFORE_UPLINK)
         for name in consumers if damaged else ():
             await self._catch_up(db, name, read, DAMAGED)
-        await db.executemany(
-            "UPDATE ledger_device SET name = ? WHERE number = ? AND typeof(name) = 'text'",
-            [(self._hidden(number), number) for number in self._named],
-        )
         await db.execute("UPDATE consumer SET away = 1")
         await db.executemany("UPDATE consumer SET away = 0 WHERE name = ?", [(name,) for name in consumers])
         await db.execute("COMMIT")

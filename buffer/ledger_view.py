@@ -8,13 +8,15 @@ from buffer.view import open_view
 from edge.core.ledger import Line
 
 
-async def read_ledger(path: Path, first: int, last: int, secret: str | None = None) -> list[Line]:
+async def read_ledger(path: Path, first: int, last: int, *secrets: str | None) -> list[Line]:
     """Return the lines of the hours `first` to `last`, both included, without touching the log.
+
+    `secrets` are the log's own and the one of before, as `open_log` takes them.
 
     Raises:
         LogError: there is none, or it cannot be read; or it is sealed and the secret is not its own.
     """
-    async with open_view(path, secret) as view:
+    async with open_view(path, *secrets) as view:
         ledger = Ledger(view.catalogue, view.vault)
         await ledger.load(view.fetch)
         consumers = [str(name) for (name,) in await view.fetch("SELECT name FROM consumer ORDER BY name")]

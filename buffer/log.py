@@ -13,6 +13,7 @@ from typing import Any
 import aiosqlite
 
 from buffer import ledger_lines, recovery
+from buffer.change_secret import change_secret
 from buffer.classes import ClassMap
 from buffer.cuts import new_epoch
 from buffer.database import Database
@@ -257,6 +258,7 @@ async def open_log(
     free_min: float = 0.0,
     first_tag_id: int = 1,
     secret: str | None = None,
+    secret_before: str | None = None,
 ) -> AsyncIterator[Log]:
     """Open the log, creating it where there is none. Leaving the block makes everything put durable.
 
@@ -272,7 +274,8 @@ async def open_log(
         bytes_max: the database is kept below this; protected classes may take a tenth more.
         free_min: the database does not grow while less than this is free on the disk; protected classes leave half.
         first_tag_id: the least id that a new tag gets.
-        secret: seals what is stored from now on; needed for ever after.
+        secret: seals what is stored from now on; needed as long as the log is sealed.
+        secret_before: the one the log was sealed with until now, to change it for `secret`, or for none.
 
     Raises:
         LogError: the file cannot be used, another process has it, or the secret is not its own. A damaged file is
@@ -280,13 +283,14 @@ async def open_log(
     """
     async with AsyncExitStack() as closing:
         closing.enter_context(hold(path))
-        vault = Vault(secret)
+        vault = Vault(secret, secret_before)
         database = Database(path)
         closing.push_async_callback(database.close)
         only = consumers if isinstance(consumers, Mapping) else dict.fromkeys(consumers, ())
         salvaged = await _open_sound(database, vault, list(only))
         db = database.db
         vault.learn(await _keys(db))
+        await change_secret(db, vault)
         catalogue = await _load_catalogue(db, vault, first_tag_id)
         classes = ClassMap(catalogue)
         time = LogTime(clock, await number(db, "SELECT stored FROM segment ORDER BY position DESC LIMIT 1"))
@@ -375,20 +379,10 @@ async def _prune_now_and_then(log: Log, clock: Clock) -> None:
 
 
 async def _load_catalogue(db: aiosqlite.Connection, vault: Vault, first_id: int) -> Catalogue:
-    """Return the tags on file. Names that lie there in the clear are sealed first, if there is a secret."""
     tags = []
     for tag_id, device, name, kind, unit in await db.execute_fetchall("SELECT id, device, name, kind, unit FROM tag"):
         shown = vault.show(tag_id, device, name, unit)
         tags.append(Tag(tag_id, shown[0], shown[1], ValueKind(kind), shown[2]))
-    if vault.is_sealing:
-        await db.execute("PRAGMA secure_delete=ON")
-        await db.execute("BEGIN IMMEDIATE")
-        await db.executemany(
-            "UPDATE tag SET device = ?, name = ?, unit = ? WHERE id = ? AND typeof(name) = 'text'",
-            [(*vault.hide(tag.id, tag.device, tag.name, tag.unit), tag.id) for tag in tags],
-        )
-        await db.execute("COMMIT")
-        await db.execute("PRAGMA secure_delete=OFF")
     return Catalogue(tags, first_id)
 
 

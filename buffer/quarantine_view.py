@@ -43,14 +43,16 @@ class Content:
         return sorted(found)
 
 
-async def read_quarantine(path: Path, uplink: str | None = None, secret: str | None = None) -> AsyncIterator[Content]:
+async def read_quarantine(path: Path, uplink: str | None = None, *secrets: str | None) -> AsyncIterator[Content]:
     """Yield all that is set aside, of one uplink or of all, oldest first, without touching the log.
+
+    `secrets` are the log's own and the one of before, as `open_log` takes them.
 
     Raises:
         WrongInput: the log knows no uplink of this name.
         LogError: there is no log, or it cannot be read; or it is sealed and the secret is not its own.
     """
-    async with open_view(path, secret) as view:
+    async with open_view(path, *secrets) as view:
         await _check(view.fetch, uplink)
         held = {int(held) for (held,) in await view.fetch("SELECT held FROM parcel WHERE held AND state < 2")}
         for entry in await quarantine.listed(view.fetch, uplink):

@@ -30,14 +30,14 @@ class View:
 
 
 @asynccontextmanager
-async def open_view(path: Path, secret: str | None = None) -> AsyncIterator[View]:
-    """Open the log at `path` for reading alone.
+async def open_view(path: Path, *secrets: str | None) -> AsyncIterator[View]:
+    """Open the log at `path` for reading alone. `secrets` are its own and the one of before, as `open_log` takes them.
 
     Raises:
         LogError: there is none, or it cannot be read; or it is sealed and the secret is not its own.
     """
     check_is_there(path)
-    vault = Vault(secret)
+    vault = Vault(*secrets)
     try:
         async with open_reader(path) as db:
             made = await number(db, "PRAGMA application_id"), await number(db, "PRAGMA user_version")

@@ -97,6 +97,7 @@ class Agent:
         """
         self._data_dir.mkdir(parents=True, exist_ok=True)
         limits = self.settings.log
+        secret, secret_before = self.settings.log_secrets()
         async with AsyncExitStack() as closing:
             self._log = await closing.enter_async_context(
                 open_log(
@@ -108,7 +109,8 @@ class Agent:
                     bytes_max=limits.max,
                     free_min=limits.free,
                     first_tag_id=first_tag_id(self._clock),
-                    secret=self.settings.secret(limits.encrypt) if limits.encrypt else None,
+                    secret=secret,
+                    secret_before=secret_before,
                 )
             )
             orders = {"quarantine_retry": self._retry}

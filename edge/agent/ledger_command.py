@@ -24,12 +24,9 @@ def run(config: Path | None, data_dir: Path, device: str | None, hours: int, *, 
     if hours < 1:
         raise WrongInput(say("--hours {hours} is no number of hours", hours=hours), say("write 1 or more"))
     clock = SystemClock()
-    secret = None
-    if config is not None:
-        settings = load(config)
-        secret = settings.secret(settings.log.encrypt) if settings.log.encrypt else None
+    secrets = load(config).log_secrets() if config is not None else ()
     now_hour = clock.now() // HOUR_NS
-    found = asyncio.run(read_ledger(data_dir / LOG_NAME, now_hour - hours + 1, now_hour, secret))
+    found = asyncio.run(read_ledger(data_dir / LOG_NAME, now_hour - hours + 1, now_hour, *secrets))
     lines = [line for line in found if device in (None, line.device)]
     if json_output:
         for line in lines:

@@ -102,8 +102,8 @@ def _settings(config: Path | None) -> Settings | None:
 
 
 async def _contents(settings: Settings | None, data_dir: Path, uplink: str | None) -> list[Content]:
-    secret = settings.secret(settings.log.encrypt) if settings is not None and settings.log.encrypt else None
-    return [each async for each in read_quarantine(data_dir / LOG_NAME, uplink, secret)]
+    secrets = settings.log_secrets() if settings is not None else ()
+    return [each async for each in read_quarantine(data_dir / LOG_NAME, uplink, *secrets)]
 
 
 async def _retry(data_dir: Path, ids: list[int] | None, uplink: str | None) -> tuple[list[int], str]:

@@ -60,7 +60,11 @@ class LogSection(Section):
     """How much of the disk stays free: with less the log does not grow, and new readings take the place of old ones."""
 
     encrypt: SecretName | None = None
-    """The secret that seals what lies on disk, of at least 16 characters. Once sealed, it is needed for ever after."""
+    """The secret that seals what lies on disk, of at least 16 characters. It is needed as long as the log is sealed."""
+
+    encrypt_before: SecretName | None = None
+    """The secret of until now, when `encrypt` names another one, or none any more. The log changes over at the next
+    start, which is told; then this may go."""
 
     commit: Duration = 0.1
     """How long readings may wait in memory before they are durable."""
@@ -116,6 +120,11 @@ class Settings:
     log: LogSection
     folder: Path
     problems: tuple[Located, ...] = field(default=(), compare=False)
+
+    def log_secrets(self) -> tuple[str | None, str | None]:
+        """Return what seals the log and what sealed it before. Raises ConfigError for one that is nowhere."""
+        now, before = self.log.encrypt, self.log.encrypt_before
+        return self.secret(now) if now else None, self.secret(before) if before else None
 
     def secret(self, name: str) -> str:
         """Return a secret's text.

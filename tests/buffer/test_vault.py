@@ -1,10 +1,13 @@
 """The log encrypted at rest: what an attacker with the disk sees, and what its owner must not lose."""
 
+import asyncio
 import os
 import random
 import shutil
+import signal
 import sqlite3
 import struct
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,6 +91,143 @@ async def test_a_wrong_or_missing_secret_is_an_error_and_changes_nothing(
     assert not list(tmp_path.glob("*damaged*"))
     async with open_log(path, CLOCK, secret=SECRET) as log:
         assert values(await everything(log)) == list(range(100))
+
+
+OTHER = "a wholly different secret"
+
+
+def wrapped_keys(path: Path) -> list[bytes]:
+    with sqlite3.connect(path) as db:
+        found = [row[0] for row in db.execute("SELECT wrapped FROM key ORDER BY id")]
+    db.close()
+    return found
+
+
+async def reopened(path: Path, **secrets: str | None) -> None:
+    """Open a log of two runs under these secrets, write a third, and read everything, also as the uplink does."""
+    async with open_log(path, CLOCK, **secrets) as log:  # type: ignore[arg-type]
+        tag = log.catalogue.intern("secret-press", "hidden-force", ValueKind.INT64, "kN")
+        assert tag.id == 1
+        await log.append([numbered(200, 100, tag.id)])
+        assert values(await everything(log)) == list(range(300))
+        delivered = []
+        while (parcel := await log.outbox().next(1000)) is not None:
+            delivered += values(parcel.records)
+            assert not parcel.gaps
+        assert sorted(delivered) == list(range(300))
+
+
+async def test_the_secret_can_be_changed_and_the_old_one_opens_nothing_any_more(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "log.sqlite3"
+    await write(path, 0, SECRET)
+    await write(path, 100, SECRET)
+    before, sealed = wrapped_keys(path), bodies(path)
+    await reopened(path, secret=OTHER, secret_before=SECRET)
+    assert [record.getMessage() for record in caplog.records] == [
+        "the log's secret was changed; `encrypt_before` may go"
+    ]
+    assert all(bodies(path)[position] == body for position, body in sealed.items()), "no reading was touched"
+    assert not any(key in file.read_bytes() for key in before for file in tmp_path.iterdir()), "overwritten"
+    with pytest.raises(LogError, match="is not the one"):
+        await write(path, 300, SECRET)
+    now = wrapped_keys(path)
+    async with open_log(path, CLOCK, secret=OTHER, secret_before=SECRET) as log:  # left in the settings: no harm
+        assert len(await everything(log)) == 5
+    assert wrapped_keys(path)[: len(now)] == now
+    async with open_log(path, CLOCK, secret=OTHER) as log:
+        assert values(await everything(log)) == list(range(300))
+    assert len(caplog.records) == 1
+
+
+async def test_encryption_can_be_ended_and_begun_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "log.sqlite3"
+    await write(path, 0, SECRET)
+    await write(path, 100, SECRET)
+    await reopened(path, secret_before=SECRET)
+    assert "no longer encrypted" in caplog.records[0].getMessage()
+    assert [body[:2] for body in bodies(path).values()] == [b"YE"] * 4 + [b"YS"]
+    async with open_log(path, CLOCK) as log:  # without any secret
+        assert values(await everything(log)) == list(range(300))
+        assert log.catalogue[1].path == "secret-press.hidden-force"
+    plain = wrapped_keys(path)
+    async with open_log(path, CLOCK, secret=OTHER) as log:
+        assert values(await everything(log)) == list(range(300))
+    assert not any(key in path.read_bytes() for key in plain)
+    assert b"secret-press" not in path.read_bytes()
+    with pytest.raises(LogError, match="names no secret"):
+        await write(path, 300, None)
+
+
+@pytest.mark.parametrize("secret", [OTHER, None])
+async def test_a_change_of_secret_cut_off_by_a_crash_goes_through_at_the_next_start(
+    tmp_path: Path, secret: str | None
+) -> None:
+    path = tmp_path / "log.sqlite3"
+    await write(path, 0, SECRET)
+    await write(path, 100, SECRET)
+    began = b"".join(wrapped_keys(path))
+    for statements in (3, 6, 7):  # the process dies before this statement: the first change, the commit, what follows
+        folder = tmp_path / str(statements)
+        folder.mkdir()
+        program = [sys.executable, "-c", CRASH, str(path), str(folder), str(statements), secret or ""]
+        died = await asyncio.create_subprocess_exec(*program)
+        assert await died.wait() == -signal.SIGKILL
+        changed = b"".join(wrapped_keys(folder / "log.sqlite3")) != began
+        assert changed is (statements > 6), "all or nothing"
+        await reopened(folder / "log.sqlite3", secret=secret, secret_before=SECRET)
+
+
+CRASH = """
+import asyncio, os, shutil, signal, sys
+from pathlib import Path
+import aiosqlite
+from buffer import change_secret
+from buffer.log import open_log
+from edge.core.clock import SystemClock
+
+async def main():
+    source, folder, left, secret = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4] or None
+    path = folder / source.name
+    shutil.copy(source, path)
+    real = change_secret.change_secret
+
+    class Dying:
+        def __init__(self, db):
+            self.db, self.left = db, left
+        def __getattr__(self, name):
+            wanted = getattr(self.db, name)
+            async def run(*arguments):
+                if not arguments[0].startswith("SELECT"):
+                    self.left -= 1
+                    if not self.left:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                return await wanted(*arguments)
+            return run
+
+    async def change(db, vault):
+        await real(Dying(db), vault)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    import buffer.log
+    buffer.log.change_secret = change
+    async with open_log(path, SystemClock(), secret=secret, secret_before="correct horse battery staple"):
+        pass
+
+asyncio.run(main())
+"""
+
+
+async def test_with_two_wrong_secrets_nothing_is_changed(tmp_path: Path) -> None:
+    path = tmp_path / "log.sqlite3"
+    await write(path, 0, SECRET)
+    before = dump(path)
+    with pytest.raises(LogError, match="is not the one"):
+        await reopened(path, secret=OTHER, secret_before="yet another wrong secret")
+    with pytest.raises(LogError, match="is not the one"):
+        await reopened(path, secret_before=OTHER)
+    assert dump(path) == before
 
 
 async def test_segments_cannot_be_exchanged_changed_or_cut(tmp_path: Path) -> None:
