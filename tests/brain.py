@@ -186,6 +186,7 @@ class Fleet:
                 for gateway in self.gateways.values():
                     self._publish(session, *gateway.key())
                     self._publish(session, *gateway.catalogue())
+                    self._publish(session, *gateway.health())
                     await asyncio.sleep(0)
                 await self.may_send.wait()
                 waiting: dict[tuple[str, int], float] = {}

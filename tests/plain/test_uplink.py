@@ -56,14 +56,14 @@ async def test_a_cut_sends_again_only_what_was_not_acknowledged(tmp_path: Path, 
         open_view(tmp_path, section_of(broker, pki, json=f"mqtts://127.0.0.1:{line.port}")) as (log, view),
         background(view.run),
     ):
-        for first in range(0, 2000, 200):
+        for first in range(0, 1000, 200):
             await feed(log, 200, first)
             await until(lambda first=first: len(set(heard.values())) > first + 20)  # type: ignore[misc]
             line.cut()
         await until(lambda: not log.outbox("json").backlog().rows)
-        await until(lambda: set(heard.values()) == set(range(2000)))
+        await until(lambda: set(heard.values()) == set(range(1000)))
         assert view.statistics().reconnects_total >= 1
-        again = len(heard.values()) - 2000
+        again = len(heard.values()) - 1000
         assert again <= view.statistics().resends_total
         firsts = list(dict.fromkeys(heard.values()))
         assert firsts == sorted(firsts), "in order of time"
@@ -138,29 +138,30 @@ async def test_a_denied_topic_holds_back_its_own_readings_alone(tmp_path: Path, 
 async def test_backlog_drains_in_order_beside_live_data(
     tmp_path: Path, pki: Pki, mosquitto: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("buffer.cutting.BACKLOG_AFTER_NS", 10**8)
+    monkeypatch.setattr("buffer.cutting.BACKLOG_AFTER_NS", 0)  # all of it has grown old
+    monkeypatch.setattr(uplink_module, "BACKLOG_ROWS_MAX", 50)
     async with (
         start_broker(tmp_path / "broker", pki, kind=mosquitto) as broker,
         listening(broker, pki) as heard,
         open_view(tmp_path, section_of(broker, pki, backlog_share=1)) as (log, view),
     ):
         live = log.catalogue.intern("pump-3", "count", ValueKind.INT64)
-        await feed(log, 3000)
-        await asyncio.sleep(0.15)
+        await feed(log, 800)
         async with background(view.run):
+            await until(lambda: log.outbox("json").backlog().historical_rows)
+            monkeypatch.setattr("buffer.cutting.BACKLOG_AFTER_NS", 10**12)
             told = 0
-            while len(heard.values()) < 3000:
+            while len(heard.values()) < 800:
                 await log.append([Batch.of(Lane.INT, [live.id], CLOCK.now(), [told])])
                 told += 1
                 await asyncio.sleep(0.01)
             await until(lambda: not log.outbox("json").backlog().rows)
-        assert heard.values() == list(range(3000))
+        assert heard.values() == list(range(800))
         old = [each.get("historical", False) for each in heard.of(f"{SITE}/plc-1")]
-        assert old == [True] * 3000
+        assert old == [True] * 800
         now = heard.of(f"{SITE}/pump-3")
-        assert {each["value"] for each in now} == set(range(told))
-        live_values = [each["value"] for each in now if "historical" not in each]
-        assert live_values == sorted(live_values)
+        assert [each["value"] for each in now] == list(range(told))
+        assert not any("historical" in each for each in now)
         places = [place for place, each in enumerate(heard.messages) if each.topic == f"{SITE}/pump-3"]
         last_old = max(place for place, each in enumerate(heard.messages) if each.topic == f"{SITE}/plc-1")
         assert sum(place < last_old for place in places) > 3, "live data does not wait for the end of the backlog"

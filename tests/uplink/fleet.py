@@ -1,5 +1,6 @@
 """Simulated gateways that cost little: real messages of the contract, without log, pump or connection."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,12 @@ class Gateway:
         assert self._sealer is not None
         topic = f"v1/{self.name}/key"
         return topic, self._sealer.announcement(topic)
+
+    def health(self, number: int = 1) -> Message:
+        """Return a health message of the first connection."""
+        identity = {"gateway": self.name, "state": "online", "started": "2026-01-01T00:00:00.000000Z", "connection": 1}
+        plain = json.dumps(identity | {"number": number, "version": "0.1.0", "contract": 1}).encode()
+        return self._sealed(f"v1/{self.name}/health", plain)
 
     def open_ack(self, topic: str, payload: bytes) -> bytes:
         """Return what an acknowledgement says, if it is for us."""

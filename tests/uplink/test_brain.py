@@ -26,6 +26,8 @@ def test_a_message_is_named_by_its_number_whoever_carries_it(pki: Pki) -> None:
     assert identity_of(*first) == identity_of(*again) == identity_of(*Gateway("t/g", 7).batch(3)) == "t/g/7/3"
     assert epoch_of("t/g/7/3") == ("t/g", 7)
     assert subject_of(first[0]) == subject_of(sealed.key()[0])
+    assert identity_of(*sealed.health()) != identity_of(*sealed.health()), "a state has no number"
+    assert epoch_of(identity_of(*Gateway("t/g", 7).health())) is None
     key = identity_of(*sealed.key())
     assert epoch_of(key) is None
     assert identity_of(*first[:1], b"\xd0 not sealed") != key
@@ -73,6 +75,9 @@ async def test_a_gateway_that_missed_its_acknowledgement_gets_it_again_from_any_
         assert fleet.acknowledged == 6
         ((messages,),) = await brain.ask("SELECT count(*) FROM message")
         assert messages == 6
+        async with asyncio.timeout(10):
+            while await brain.ask("SELECT state, count(*) FROM health GROUP BY 1") != [("online", 2)]:
+                await asyncio.sleep(0.05)
 
 
 @pytest.mark.timeout(120)

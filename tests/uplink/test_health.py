@@ -154,6 +154,21 @@ async def test_nobody_speaks_of_anothers_health(tmp_path: Path, pki: Pki, mosqui
             assert (message.topic, message.payload) == (topic, b"own")
 
 
+async def test_rules_from_before_there_was_health_cost_no_reading_and_are_named(
+    tmp_path: Path, pki: Pki, mosquitto: str, quick: None
+) -> None:
+    older = "".join(line for line in ACL.splitlines(keepends=True) if "health" not in line)
+    async with (
+        start_broker(tmp_path / "broker", pki, kind=mosquitto, acl=older) as broker,
+        open_plant(tmp_path, **uplink_to(broker, pki)) as (log, pump),
+        background(brain(broker, pki, tmp_path).run, pump.run),
+    ):
+        await feed(log, 100)
+        await until(lambda: log.outbox().backlog().rows == 0)
+        await until(lambda: f"v1/{SITE}/health" in pump.statistics().last_error)
+        assert known(tmp_path) == {}
+
+
 def health(connection: int, number: int | None, state: str, started: str = "2026-01-01") -> Arrived:
     facts = {"gateway": SITE, "state": state, "started": started, "connection": connection, "number": number}
     told = {key: value for key, value in facts.items() if value is not None}

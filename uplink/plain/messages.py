@@ -18,6 +18,8 @@ from uplink.plain.section import JsonSection
 INTEGER_MAX = 2**53 - 1
 LIST_BYTES_MAX = 128_000
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
 
 class Message(NamedTuple):
     """What is to be published with QoS 1. `retain`: the broker keeps it."""
@@ -48,6 +50,7 @@ class Renderer:
         self._site = site
         self._places = {"site": site, "tenant": tenant, "gateway": gateway}
         self._known: dict[int, _Names] = {}
+        self._last_ts, self._last_text = 0, iso8601(0)
         self.left_out_total = 0
 
     def topic(self, template: str, **places: str) -> str:
@@ -151,8 +154,9 @@ class Renderer:
                 return ts // 1_000_000
             case "us":
                 return ts // 1_000
-            case _:
-                return iso8601(ts)
+        if ts != self._last_ts:  # readings of one poll share their time
+            self._last_ts, self._last_text = ts, iso8601(ts)
+        return self._last_text
 
     def _quality(self, code: int) -> str:
         if self._section.quality == "hex":
@@ -226,4 +230,4 @@ def _exact(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _json(fields: Mapping[str, Any]) -> bytes:
     """Return JSON in UTF-8; a device may have sent half a surrogate pair."""
-    return json.dumps(fields, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8", "replace")
+    return _ENCODER.encode(fields).encode("utf-8", "replace")
