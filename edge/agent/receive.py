@@ -45,7 +45,7 @@ def write(arguments: argparse.Namespace) -> int:
         from uplink.receiver.postgres import PostgresStore
         from uplink.receiver.writer import Writer
     access, opener = _access(arguments, ""), _opener(arguments)
-    store = PostgresStore(arguments.postgres, shared=True)
+    store = PostgresStore(arguments.postgres, shared=True, authorities=_authorities(arguments))
     return _serve(Writer(access, _stream(arguments), store, SystemClock(), opener).run())
 
 
@@ -99,17 +99,21 @@ def _opener(arguments: argparse.Namespace) -> Opener | None:
     return Opener([read_private(key) for key in arguments.key], arguments.ca)
 
 
+def _authorities(arguments: argparse.Namespace) -> list[x509.Certificate]:
+    """Return who signs the gateways' certificates: with --key, --ca is their authority too."""
+    return x509.load_pem_x509_certificates(arguments.ca.read_bytes()) if arguments.key else []
+
+
 def _store(arguments: argparse.Namespace) -> Store:
+    authorities = _authorities(arguments)
     if arguments.postgres is not None:
         with _extra("--postgres"):
             from uplink.receiver.postgres import PostgresStore
-        return PostgresStore(arguments.postgres)
+        return PostgresStore(arguments.postgres, authorities=authorities)
     if arguments.parquet is not None:
         with _extra("--parquet"):
             from uplink.receiver.parquet import ParquetStore
-        return ParquetStore(arguments.parquet)
-    # With --key, --ca is the authority of the gateways too.
-    authorities = x509.load_pem_x509_certificates(arguments.ca.read_bytes()) if arguments.key else []
+        return ParquetStore(arguments.parquet, authorities=authorities)
     return SqliteStore(arguments.store, jsonl=arguments.jsonl, authorities=authorities)
 
 

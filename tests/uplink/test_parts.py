@@ -10,6 +10,7 @@ from typing import Any
 
 import asyncpg
 import numpy as np
+import pyarrow.parquet as parquet
 import pytest
 import pytest_asyncio
 
@@ -20,6 +21,7 @@ from tests.postgres import start_postgres
 from uplink.catalogue import Equipment, encode_catalogue
 from uplink.encode import encode
 from uplink.receiver.message import Arrived
+from uplink.receiver.parquet import ParquetStore
 from uplink.receiver.postgres import PostgresStore
 from uplink.receiver.store import SqliteStore
 
@@ -92,6 +94,19 @@ async def test_sqlite_stores_every_order_once(tmp_path: Path, chance: random.Ran
         assert set(db.execute(query)) == {(expected, expected)}, table
     assert db.execute("SELECT count(DISTINCT gateway), sum(rows) FROM message").fetchall() == [(120, 120 * 10)]
     db.close()
+
+
+async def test_files_hold_each_row_once(tmp_path: Path, chance: random.Random) -> None:
+    store = ParquetStore(tmp_path)
+    await store.open()
+    orders = chance.sample(ORDERS, 12)  # every gateway has files of its own, each of them synced
+    for number, order in enumerate(orders):
+        await deliver(store, f"t/g{number}", order, chance)
+    await store.close()
+    for kind, expected in (("reading", 8), ("waveform", 2), ("event", 2), ("gap", 2)):
+        for number in range(12):
+            files = (tmp_path / kind / f"gateway=t%2Fg{number}").rglob("*.parquet")
+            assert sum(parquet.ParquetFile(file).metadata.num_rows for file in files) == expected, (kind, number)
 
 
 @pytest_asyncio.fixture

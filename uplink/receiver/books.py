@@ -1,11 +1,11 @@
-"""The brain's own count of what arrived, kept beside what the gateways' ledgers say, and compared with it."""
+"""The brain's own count of what arrived, and its comparison with what the gateways' ledgers say; for every store."""
 
 import json
-import sqlite3
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import TypeAlias
 
 import numpy as np
 from cryptography import x509
@@ -13,24 +13,20 @@ from cryptography import x509
 from edge.core.batch import Severity
 from edge.core.ledger import Line
 from uplink import batch_pb2 as pb
-from uplink.receiver.columns import Readings
+from uplink.receiver.columns import Readings, Tags
 from uplink.seal import BadSeal
 from uplink.statement import KIND, check
 
 DISCREPANCY = "ledger_discrepancy"
 
-TABLES = """
-CREATE TABLE IF NOT EXISTS arrived (gateway TEXT NOT NULL, uplink TEXT NOT NULL, hour INTEGER NOT NULL,
-    device TEXT NOT NULL, rows INTEGER NOT NULL, PRIMARY KEY (gateway, uplink, hour, device)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS ledger (gateway TEXT NOT NULL, uplink TEXT NOT NULL, hour INTEGER NOT NULL,
-    device TEXT NOT NULL, revision INTEGER NOT NULL, line TEXT NOT NULL, signature TEXT NOT NULL,
-    verified INTEGER NOT NULL, arrived INTEGER NOT NULL, discrepancies TEXT NOT NULL,
-    PRIMARY KEY (gateway, uplink, hour, device)) WITHOUT ROWID;
-"""
+Place: TypeAlias = tuple[str, str, int, str]
+"""(gateway, uplink, hour, device)"""
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class Told:
+    """A line of a ledger as it came: in which message of the store, and when it was told by the gateway's clock."""
+
     message: int
     gateway: str
     uplink: str
@@ -39,30 +35,62 @@ class _Told:
     signature: str
     ts: int
 
+    @property
+    def place(self) -> Place:
+        """Where it is counted."""
+        return self.gateway, self.uplink, self.line.hour, self.line.device
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A line compared: what had arrived for it, whether its signature was checked, and what does not fit."""
+
+    told: Told
+    arrived: int
+    verified: bool
+    wrong: tuple[str, ...]
+
+    @property
+    def severity(self) -> int:
+        """That of the event which tells what does not fit."""
+        return int(Severity.HIGH)
+
+    @property
+    def text(self) -> str:
+        """What does not fit, in one sentence."""
+        return "; ".join(self.wrong)
+
+    @property
+    def facts(self) -> str:
+        """JSON for programs."""
+        line, uplink = self.told.line, self.told.uplink
+        return json.dumps({"hour": line.hour, "revision": line.revision, "uplink": uplink, "arrived": self.arrived})
+
 
 @dataclass(slots=True)
 class Books:
-    """Counts by gateway, uplink, hour and device. Its methods are steps of the store's transaction.
+    """What one transaction of a store counts: readings by place, and the lines that were told.
 
     With the `authorities` of the gateways' certificates, signatures are checked.
     """
 
     authorities: Sequence[x509.Certificate] = ()
-    _rows: Counter[tuple[str, str, int, str]] = field(default_factory=Counter)
-    _told: list[_Told] = field(default_factory=list)
+    rows: Counter[Place] = field(default_factory=Counter)
+    told: list[Told] = field(default_factory=list)
 
     def begin(self) -> None:
-        """Forget what a transaction that failed had counted."""
-        self._rows.clear()
-        self._told.clear()
+        """Forget what a transaction before had counted."""
+        self.rows.clear()
+        self.told.clear()
 
-    def take(self, key: int, message: pb.Batch, readings: Readings, device_of: Mapping[int, str]) -> None:
-        """Count a new message's readings. `device_of` gives the device of a tag by its key in the store."""
+    def take(self, key: int, message: pb.Batch, readings: Readings, tags: Tags) -> None:
+        """Count a new message, stored under `key`; `tags` are those of its gateway."""
         columns = (readings.floats.key, readings.integers.key, readings.texts.key)
-        for tag, rows in zip(
-            *map(np.ndarray.tolist, np.unique(np.concatenate(columns), return_counts=True)), strict=True
-        ):
-            self._rows[message.gateway, message.uplink, message.hour, device_of[int(tag)]] += rows
+        keys, counts = np.unique(np.concatenate(columns), return_counts=True)
+        for tag, rows in zip(keys.tolist(), counts.tolist(), strict=True):
+            self.rows[message.gateway, message.uplink, message.hour, tags.device(tag)] += rows
+        for wave in message.waveforms:
+            self.rows[message.gateway, message.uplink, message.hour, tags.device(tags.key(wave.tag) or 0)] += 1
         for event in message.events:
             if event.kind != KIND:
                 continue
@@ -72,38 +100,17 @@ class Books:
                 line = Line.of_json(json.loads(text))
             except (ValueError, KeyError, TypeError, AttributeError):
                 continue  # kept as the event that it came as
-            self._told.append(_Told(key, message.gateway, message.uplink, line, text, signature, event.ts))
+            self.told.append(Told(key, message.gateway, message.uplink, line, text, signature, event.ts))
 
-    def take_waveform(self, message: pb.Batch, device: str) -> None:
-        """Count one block."""
-        self._rows[message.gateway, message.uplink, message.hour, device] += 1
-
-    def settle(self, db: sqlite3.Connection) -> None:
-        """Add up what arrived, and compare it with what was told."""
-        db.executemany(
-            "INSERT INTO arrived VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET rows = rows + excluded.rows",
-            [(*place, rows) for place, rows in self._rows.items()],
-        )
-        for told in self._told:
-            place = (told.gateway, told.uplink, told.line.hour, told.line.device)
-            ((newer,),) = db.execute(
-                "SELECT count(*) FROM ledger WHERE gateway = ? AND uplink = ? AND hour = ? AND device = ?"
-                " AND revision >= ?",
-                (*place, told.line.revision),
-            )
-            if not newer:
-                self._compare(db, told, place)
-
-    def _compare(self, db: sqlite3.Connection, told: _Told, place: tuple[str, str, int, str]) -> None:
-        line = told.line
-        rows, unplaced = (self._arrived(db, (*place[:2], hour, place[3])) for hour in (line.hour, 0))
-        wrong = line.broken()
+    def compare(self, told: Told, arrived: int, unplaced: int) -> Finding:
+        """Hold a line against the readings that arrived for it, and those of its device of which no hour is known."""
+        line, wrong = told.line, told.line.broken()
         if told.uplink in line.uplinks:
             way = line.uplinks[told.uplink]
-            if rows + unplaced < way.committed:
-                wrong.append(f"{way.committed} rows are committed, but {rows} are here")
-            if rows > line.stored - way.withheld:
-                wrong.append(f"{line.stored - way.withheld} rows were stored for us, but {rows} are here")
+            if arrived + unplaced < way.committed:
+                wrong.append(f"{way.committed} rows are committed, but {arrived} are here")
+            if arrived > line.stored - way.withheld:
+                wrong.append(f"{line.stored - way.withheld} rows were stored for us, but {arrived} are here")
         verified = False
         if told.signature and self.authorities:
             try:
@@ -112,21 +119,4 @@ class Books:
                 verified = True
             except BadSeal as error:
                 wrong.append(error.message)
-        db.execute(
-            "INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (*place, line.revision, told.text, told.signature, verified, rows, json.dumps(wrong)),
-        )
-        if wrong:
-            facts = {"hour": line.hour, "revision": line.revision, "uplink": told.uplink, "arrived": rows}
-            db.execute(
-                "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (told.message, told.gateway, told.ts, line.device, DISCREPANCY, int(Severity.HIGH), "; ".join(wrong),
-                 json.dumps(facts)),
-            )  # fmt: skip
-
-    @staticmethod
-    def _arrived(db: sqlite3.Connection, place: tuple[str, str, int, str]) -> int:
-        found = db.execute(
-            "SELECT rows FROM arrived WHERE gateway = ? AND uplink = ? AND hour = ? AND device = ?", place
-        ).fetchone()
-        return int(found[0]) if found else 0
+        return Finding(told, arrived, verified, tuple(wrong))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from sys import intern
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,19 @@ class Tags:
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[int, int]] = {}
+        self._device: dict[int, str] = {}
         self._sorted: Ints | None = None
 
-    def learn(self, tag: int, key: int, kind: int) -> None:
+    def learn(self, tag: int, key: int, kind: int, device: str) -> None:
         """Take in a tag. An id never changes its meaning, so what is known stays."""
         if tag not in self._known:
             self._known[tag] = (key, kind)
+            self._device[key] = intern(device)
             self._sorted = None
+
+    def device(self, key: int) -> str:
+        """Return the device of the tag with this key."""
+        return self._device[key]
 
     def key(self, tag: int) -> int | None:
         """Return the key of a tag, None when it is not known."""

@@ -5,22 +5,26 @@ database remembers which messages those are and under which number, then the fil
 synced and renamed, then the messages stop waiting. Whoever dies in between writes the very same files again.
 """
 
+import json
 import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from cryptography import x509
 
 from edge.core.errors import YulinkError
 from edge.core.language import say
+from edge.core.ledger import COUNTS, HOUR_NS
 from uplink import batch_pb2 as pb
 from uplink.encode import decode
+from uplink.receiver.books import DISCREPANCY, Finding
 from uplink.receiver.columns import Column, Readings, joined, read
 from uplink.receiver.message import Arrived
 from uplink.receiver.store import SqliteStore
@@ -37,11 +41,15 @@ CREATE TABLE IF NOT EXISTS waiting (message INTEGER PRIMARY KEY, rows INTEGER NO
 CREATE TABLE IF NOT EXISTS files (number INTEGER PRIMARY KEY AUTOINCREMENT, through INTEGER NOT NULL,
     done INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS identity (name TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS compared (message INTEGER NOT NULL, gateway TEXT NOT NULL, hour INTEGER NOT NULL,
+    ts INTEGER NOT NULL, facts TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS compared_message ON compared (message);
 INSERT INTO identity SELECT lower(hex(randomblob(4))) WHERE NOT EXISTS (SELECT * FROM identity);
 """
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 _COMMON = [("epoch", pa.int64()), ("seq", pa.int64()), ("historical", pa.bool_())]
 _TIME = pa.timestamp("ns", "UTC")
+_WAY = ("sent", "committed", "late", "withheld")
 _SCHEMAS = {
     "reading": pa.schema(
         [
@@ -74,16 +82,34 @@ _SCHEMAS = {
             *(("tags", pa.list_(pa.int64())), ("tag_rows", pa.list_(pa.int64())), *_COMMON),
         ]
     ),
+    # Each line of a ledger as often as it was told anew; of one (uplink, ts, device) the highest revision holds.
+    "ledger": pa.schema(
+        [
+            *(("ts", _TIME), ("device", pa.string()), ("uplink", pa.string()), ("revision", pa.int64())),
+            *((name, pa.int64()) for name in (*COUNTS, *_WAY, "dropped", "arrived")),
+            *(("verified", pa.bool_()), ("discrepancies", pa.list_(pa.string()))),
+            *(("line", pa.string()), ("signature", pa.string())),
+        ]
+    ),
 }
 
 
+Compared: TypeAlias = tuple[int, int, dict[str, Any], dict[str, Any]]
+"""A line of a ledger: its hour and when it was told, both in nanoseconds, what was found, and of which message."""
+
+
 class ParquetStore(SqliteStore):
-    """A `Store` of files below `folder`: `reading/gateway=…/day=…/….parquet`, and so for waveform, event and gap."""
+    """A `Store` of files below `folder`: `reading/gateway=…/day=…/….parquet`.
+
+    And so for waveform, event, gap and ledger, whose lines come with what had arrived for them here.
+    """
 
     version = SqliteStore.version + 100
 
-    def __init__(self, folder: Path, every_s: float = FILES_EVERY_S) -> None:
-        super().__init__(folder / STORE_NAME)
+    def __init__(
+        self, folder: Path, every_s: float = FILES_EVERY_S, *, authorities: Sequence[x509.Certificate] = ()
+    ) -> None:
+        super().__init__(folder / STORE_NAME, authorities=authorities)
         self._folder = folder
         self._every_s = every_s
         self._due = time.monotonic() + every_s
@@ -119,8 +145,26 @@ class ParquetStore(SqliteStore):
 
     def _keep(self, key: int, message: pb.Batch, readings: Readings, each: Arrived) -> None:
         rows = len(readings) + len(message.waveforms) + len(message.events) + len(message.gaps)
-        self._db.execute("INSERT INTO waiting VALUES (?, ?, ?)", (key, rows, each.payload))
+        if rows:  # of a part of what is here nothing is left, whatever its payload says
+            self._db.execute("INSERT INTO waiting VALUES (?, ?, ?)", (key, rows, each.payload))
         self._rows += rows
+
+    def _report(self, finding: Finding) -> None:
+        """Keep a line and what it was compared with until the files are written."""
+        told = finding.told
+        facts = {
+            "text": told.text,
+            "signature": told.signature,
+            "uplink": told.uplink,
+            "arrived": finding.arrived,
+            "verified": finding.verified,
+            "wrong": finding.wrong,
+            "event": [finding.severity, finding.text, finding.facts],
+        }
+        self._db.execute(
+            "INSERT INTO compared VALUES (?, ?, ?, ?, ?)",
+            (told.message, told.gateway, told.line.hour, told.ts, json.dumps(facts)),
+        )
 
     def _try_write(self) -> None:
         """Write what waits. What fails stays where it is, is told once, and is tried again."""
@@ -156,6 +200,7 @@ class ParquetStore(SqliteStore):
             self._write(kind, gateway, day, number, table)
         self._db.execute("BEGIN IMMEDIATE")
         self._db.execute("DELETE FROM waiting WHERE message <= ?", (through,))
+        self._db.execute("DELETE FROM compared WHERE message <= ?", (through,))
         self._db.execute("UPDATE files SET done = 1 WHERE number = ?", (number,))
         self._db.execute("COMMIT")
         return True
@@ -187,15 +232,30 @@ class ParquetStore(SqliteStore):
             readings = read(message, self._tags[message.gateway])
             assert readings is not None  # it was, when the message was stored
             waiting.setdefault(message.gateway, []).append((message, readings))
+        lines = self._compared(through)
         for gateway, messages in waiting.items():
             query = "SELECT key, device, name, unit FROM tag WHERE gateway = ? ORDER BY key"
             tags = self._db.execute(query, (gateway,)).fetchall()
+            keys = {tag: self._tags[gateway].key(tag) for tag in _waveform_tags(messages)}
             for kind, table in (
                 ("reading", _readings(messages, tags)),
-                *_singles(messages, {tag: self._tags[gateway].key(tag) for tag in _waveform_tags(messages)}, tags),
+                *_singles(messages, keys, tags, lines.get(gateway, ())),
             ):
                 for day, part in _by_day(table):
                     yield kind, gateway, day, part
+
+    def _compared(self, through: int) -> dict[str, list[Compared]]:
+        """Return the lines of ledgers that came in messages up to `through`, by gateway."""
+        found: dict[str, list[Compared]] = {}
+        for key, gateway, hour, ts, facts in self._db.execute(
+            "SELECT message, gateway, hour, ts, facts FROM compared WHERE message <= ? ORDER BY rowid", (through,)
+        ):
+            ((epoch, seq, historical),) = self._db.execute(
+                "SELECT epoch, seq, historical FROM message WHERE id = ?", (key,)
+            )
+            common = {"epoch": epoch, "seq": seq, "historical": bool(historical)}
+            found.setdefault(gateway, []).append((hour * HOUR_NS, ts, json.loads(facts), common))
+        return found
 
 
 def _readings(messages: Sequence[tuple[pb.Batch, Readings]], tags: Sequence[tuple[int, str, str, str]]) -> pa.Table:
@@ -248,10 +308,11 @@ def _singles(
     messages: Sequence[tuple[pb.Batch, Readings]],
     keys: dict[int, int | None],
     tags: Sequence[tuple[int, str, str, str]],
+    lines: Sequence[Compared],
 ) -> Iterator[tuple[str, pa.Table]]:
-    """Yield the tables of waveforms, events and gaps."""
+    """Yield the tables of waveforms, events, gaps and lines of the ledger."""
     named = {key: {"device": device, "tag": name, "unit": unit} for key, device, name, unit in tags}
-    rows: dict[str, list[dict[str, Any]]] = {"waveform": [], "event": [], "gap": []}
+    rows: dict[str, list[dict[str, Any]]] = {"waveform": [], "event": [], "gap": [], "ledger": []}
     for message, _ in messages:
         common = {"epoch": message.epoch, "seq": message.seq, "historical": message.historical}
         facts: dict[str, Any]
@@ -269,6 +330,18 @@ def _singles(
             facts = {"ts": gap.ts_min, "until": gap.ts_max, "rows": gap.rows, "reason": gap.reason}
             of = {"data_class": gap.data_class, "tags": list(gap.tags), "tag_rows": list(gap.tag_rows)}
             rows["gap"].append(common | facts | of)
+    for hour_ts, told_ts, compared, common in lines:
+        line = json.loads(compared["text"])
+        way = line["uplinks"].get(compared["uplink"], {})
+        counts = {name: line[name] for name in ("device", "revision", *COUNTS)} | {name: way.get(name) for name in _WAY}
+        facts = {"ts": hour_ts, "uplink": compared["uplink"], "dropped": sum(way.get("dropped", {}).values())}
+        kept = {name: compared[name] for name in ("arrived", "verified", "signature")}
+        wrong = {"line": compared["text"], "discrepancies": compared["wrong"]}
+        rows["ledger"].append(counts | facts | kept | wrong)
+        if compared["wrong"]:
+            severity, text, of = compared["event"]
+            event = {"ts": told_ts, "source": line["device"], "kind": DISCREPANCY, "severity": severity}
+            rows["event"].append(common | event | {"text": text, "facts": of})
     for kind, found in rows.items():
         yield kind, pa.Table.from_pylist(found, _SCHEMAS[kind])
 

@@ -5,11 +5,14 @@ from dataclasses import replace
 from typing import Any
 
 import asyncpg
+from cryptography import x509
 
 from edge.core.errors import Disconnected
 from edge.core.language import say
 from uplink import batch_pb2 as pb
 from uplink.encode import BadMessage
+from uplink.receiver import postgres_books
+from uplink.receiver.books import Books
 from uplink.receiver.columns import Readings, Tags, read
 from uplink.receiver.copy import rows_of
 from uplink.receiver.message import (
@@ -24,7 +27,7 @@ from uplink.receiver.message import (
     verify_catalogue,
     verify_health,
 )
-from uplink.receiver.postgres_schema import connect
+from uplink.receiver.postgres_schema import clean, columns_of, connect
 from uplink.receiver.reception import Outcome, StoreCounters
 
 ANNOUNCEMENTS_MAX = 20
@@ -97,8 +100,9 @@ ON CONFLICT (gateway, id) DO UPDATE SET ucum = excluded.ucum, path = excluded.pa
 class PostgresStore:
     """A `Store` in a database. `shared`: several processes of this kind write into it at the same time."""
 
-    def __init__(self, dsn: str, *, shared: bool = False) -> None:
+    def __init__(self, dsn: str, *, shared: bool = False, authorities: Sequence[x509.Certificate] = ()) -> None:
         self._dsn = dsn
+        self._authorities = authorities
         self._shared = shared
         self._db: asyncpg.Connection[Any] | None = None
         self._tags: dict[str, Tags] = {}
@@ -128,7 +132,7 @@ class PostgresStore:
 
     async def acknowledgements(self, epochs: Iterable[tuple[str, int]]) -> list[tuple[str, dict[str, Any]]]:
         """Return the acknowledgement of each (gateway, epoch) of which something is stored."""
-        gateways, numbers = _columns(sorted(epochs), 2)
+        gateways, numbers = columns_of(sorted(epochs), 2)
         rows = await self._safely(lambda db: db.fetch(_ACKNOWLEDGEMENTS, gateways, numbers))
         return [
             (
@@ -163,7 +167,7 @@ class PostgresStore:
 
     async def _commit(self, arrived: Sequence[Arrived], now: int, refused: Sequence[Refused]) -> Outcome:
         for attempt in range(RETRIES_MAX):
-            transaction = _Transaction(self._tags, now)
+            transaction = _Transaction(self._tags, now, Books(self._authorities))
             try:
                 await self._safely(lambda db, new=transaction: new.run(db, arrived, refused))  # type: ignore[misc]
                 break
@@ -215,7 +219,8 @@ class PostgresStore:
 class _Transaction:
     """One group of messages on its way into the database."""
 
-    def __init__(self, tags: dict[str, Tags], now: int) -> None:
+    def __init__(self, tags: dict[str, Tags], now: int, books: Books) -> None:
+        self._books = books
         self._tags = tags
         self._now = now
         self._aside: list[Refused] = []
@@ -242,7 +247,7 @@ class _Transaction:
             self.touched.update(number[:2] for number in numbers)
             if self.touched:
                 await self._insert(db)
-                await db.execute(_ADD_REFUSED, *_columns(numbers, 3))
+                await db.execute(_ADD_REFUSED, *columns_of(numbers, 3))
             if self._aside:
                 await self._quarantine(db)
 
@@ -265,8 +270,8 @@ class _Transaction:
             return
         await db.execute(
             _HEALTH,
-            *(health.gateway, _clean(health.state), _clean(health.started), health.place, self._now),
-            _clean(health.facts),
+            *(health.gateway, clean(health.state), clean(health.started), health.place, self._now),
+            clean(health.facts),
         )
 
     async def _learn(self, db: "asyncpg.Connection[Any]", each: Arrived) -> None:
@@ -278,12 +283,12 @@ class _Transaction:
         tags = [
             (
                 tag.id,
-                _clean(tag.name),
+                clean(tag.name),
                 tag.kind,
-                _clean(tag.unit),
+                clean(tag.unit),
                 tag.ucum,
-                _clean(tag.path),
-                _clean(tag.classification),
+                clean(tag.path),
+                clean(tag.classification),
             )
             for tag in sorted(told.tags, key=lambda tag: tag.id)
         ]
@@ -293,13 +298,13 @@ class _Transaction:
             *(told.gateway, told.device, told.protocol),
         )
         if not {tuple(row) for row in known}.issuperset(tags):
-            await db.execute(_CATALOGUE, told.gateway, told.device, told.protocol, *_columns(tags, 7))
+            await db.execute(_CATALOGUE, told.gateway, told.device, told.protocol, *columns_of(tags, 7))
         await self._load(db, told.gateway)
 
     async def _load(self, db: "asyncpg.Connection[Any]", gateway: str) -> Tags:
         tags = self._tags.setdefault(gateway, Tags())
-        for tag, key, kind in await db.fetch("SELECT id, key, kind FROM tag WHERE gateway = $1", gateway):
-            tags.learn(tag, key, kind)
+        for row in await db.fetch("SELECT id, key, kind, device FROM tag WHERE gateway = $1", gateway):
+            tags.learn(*row)
         return tags
 
     async def _read(self, db: "asyncpg.Connection[Any]", place: int, each: Arrived) -> None:
@@ -323,7 +328,7 @@ class _Transaction:
         self._batches[key] = (message, readings, each)
 
     async def _insert(self, db: "asyncpg.Connection[Any]") -> None:
-        epochs = _columns(sorted(self.touched), 2)
+        epochs = columns_of(sorted(self.touched), 2)
         await db.execute(_ADD_EPOCHS, *epochs)
         await self._leave_out(db, await db.fetch(_LOCK_PROGRESS, *epochs))
         facts = [
@@ -333,7 +338,7 @@ class _Transaction:
             )
             for key, (message, readings, each) in sorted(self._batches.items(), key=lambda item: item[0])
         ]
-        added = await db.fetch(_ADD_MESSAGES, *_columns(facts, 8))
+        added = await db.fetch(_ADD_MESSAGES, *columns_of(facts, 8))
         self.counters.duplicates += len(self._batches) - len(added)
         if not added:
             return
@@ -341,10 +346,12 @@ class _Transaction:
         self.counters.messages += len(new)
         self.counters.rows += sum(len(readings) + len(message.waveforms) for _, message, readings in new)
         await self._copy(db, [(key, readings) for key, _, readings in new])
-        for key, message, _ in new:
+        for key, message, readings in new:
             await self._insert_singles(db, key, message)
+            self._books.take(key, message, readings, self._tags[message.gateway])
+        await postgres_books.settle(db, self._books)
         held = [(row["gateway"], row["epoch"], row["seq"], row["seq"], False) for row in added]
-        await db.execute(_ADD_PROGRESS, *_columns([*held, *self._absent], 5))
+        await db.execute(_ADD_PROGRESS, *columns_of([*held, *self._absent], 5))
 
     async def _leave_out(self, db: "asyncpg.Connection[Any]", progress: Sequence[Any]) -> None:
         """Drop what comes late after its parts, and leave of parts only the identity where the whole is held.
@@ -398,11 +405,11 @@ class _Transaction:
                     (
                         gateway,
                         e.ts,
-                        _clean(e.source),
-                        _clean(e.kind),
+                        clean(e.source),
+                        clean(e.kind),
                         e.severity,
-                        _clean(e.message),
-                        _clean(e.facts_json),
+                        clean(e.message),
+                        clean(e.facts_json),
                         key,
                     )
                     for e in message.events
@@ -414,8 +421,8 @@ class _Transaction:
                 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
                 [
                     (
-                        *(gateway, gap.rows, gap.ts_min, gap.ts_max, _clean(gap.reason), key),
-                        *(_clean(gap.data_class), list(gap.tags), list(gap.tag_rows)),
+                        *(gateway, gap.rows, gap.ts_min, gap.ts_max, clean(gap.reason), key),
+                        *(clean(gap.data_class), list(gap.tags), list(gap.tag_rows)),
                     )
                     for gap in message.gaps
                 ],
@@ -425,16 +432,6 @@ class _Transaction:
         self.counters.quarantined += len(self._aside)
         await db.executemany(
             "INSERT INTO quarantine (received, topic, reason, payload) VALUES ($1, $2, $3, $4)",
-            [(self._now, _clean(each.topic), _clean(each.reason), each.payload) for each in self._aside],
+            [(self._now, clean(each.topic), clean(each.reason), each.payload) for each in self._aside],
         )
         await db.execute("DELETE FROM quarantine WHERE id <= (SELECT max(id) FROM quarantine) - $1", QUARANTINE_MAX)
-
-
-def _columns(rows: Sequence[tuple[Any, ...]], count: int) -> list[list[Any]]:
-    """Turn rows into `count` columns."""
-    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(count)]
-
-
-def _clean(text: str) -> str:
-    """PostgreSQL's text has no NUL; show it as its symbol."""
-    return text.replace("\0", "\N{SYMBOL FOR NULL}")

@@ -1,5 +1,6 @@
 """PostgreSQL's tables, and opening a connection to them with errors that say what to mend."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
@@ -48,6 +49,12 @@ CREATE TABLE IF NOT EXISTS yulink.announcement (id bigint GENERATED ALWAYS AS ID
 CREATE INDEX IF NOT EXISTS announcement_topic ON yulink.announcement (topic, id);
 CREATE TABLE IF NOT EXISTS yulink.quarantine (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     received bigint NOT NULL, topic text NOT NULL, reason text NOT NULL, payload bytea NOT NULL);
+CREATE TABLE IF NOT EXISTS yulink.arrived (gateway text NOT NULL, uplink text NOT NULL, hour bigint NOT NULL,
+    device text NOT NULL, rows bigint NOT NULL, PRIMARY KEY (gateway, uplink, hour, device));
+CREATE TABLE IF NOT EXISTS yulink.ledger (gateway text NOT NULL, uplink text NOT NULL, hour bigint NOT NULL,
+    device text NOT NULL, revision bigint NOT NULL, line text NOT NULL, signature text NOT NULL,
+    verified boolean NOT NULL, arrived bigint NOT NULL, discrepancies text NOT NULL,
+    PRIMARY KEY (gateway, uplink, hour, device));
 CREATE OR REPLACE VIEW yulink.reading AS SELECT gateway, device, name AS tag,
     timestamptz 'epoch' + ts / 1000 * interval '1 microsecond' AS time, ts, value,
     CASE WHEN kind = 3 AND whole < 0 THEN whole + 18446744073709551616 ELSE whole END::numeric AS whole, text, unit,
@@ -118,3 +125,13 @@ async def _prepare(connection: "asyncpg.Connection[Any]", shared: bool) -> None:
             say("PostgreSQL refuses us: {error}", error=error),
             say("the user needs the rights to create a schema and temporary tables in this database"),
         ) from error
+
+
+def columns_of(rows: Sequence[tuple[Any, ...]], count: int) -> list[list[Any]]:
+    """Turn rows into `count` columns."""
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(count)]
+
+
+def clean(text: str) -> str:
+    """PostgreSQL's text has no NUL; show it as its symbol."""
+    return text.replace("\0", "\N{SYMBOL FOR NULL}")

@@ -20,7 +20,8 @@ from edge.core.errors import Disconnected, YulinkError
 from edge.core.language import say
 from uplink import batch_pb2 as pb
 from uplink.encode import BadMessage
-from uplink.receiver import books, lines
+from uplink.receiver import lines, sqlite_books
+from uplink.receiver.books import DISCREPANCY, Books, Finding
 from uplink.receiver.columns import Column, Readings, Tags, read
 from uplink.receiver.message import (
     Arrived,
@@ -76,7 +77,7 @@ CREATE TABLE IF NOT EXISTS announcement (topic TEXT NOT NULL, payload BLOB NOT N
 CREATE TABLE IF NOT EXISTS quarantine (received INTEGER NOT NULL, topic TEXT NOT NULL, reason TEXT NOT NULL,
     payload BLOB NOT NULL);
 """
-    + books.TABLES
+    + sqlite_books.TABLES
 )
 
 
@@ -92,8 +93,7 @@ class SqliteStore:
         self._samples: list[tuple[int, Readings]] = []
         self._progress: dict[tuple[str, int], Progress] = {}
         self._tags: dict[str, Tags] = {}
-        self._device_of: dict[int, str] = {}
-        self._books = books.Books(authorities)
+        self._books = Books(authorities)
         self._closing = ExitStack()
         self._thread = ThreadPoolExecutor(1, "receiver store")
         self.counters = StoreCounters()
@@ -162,8 +162,7 @@ class SqliteStore:
                 say("check the folder, its rights and the space on the disk"),
             ) from error
         for gateway, tag, key, kind, device in self._db.execute("SELECT gateway, id, key, kind, device FROM tag"):
-            self._device_of[key] = device
-            self._tags.setdefault(gateway, Tags()).learn(tag, key, kind)
+            self._tags.setdefault(gateway, Tags()).learn(tag, key, kind, device)
 
     def _commit(self, arrived: Sequence[Arrived], now: int, refused: Sequence[Refused]) -> Outcome:
         touched: dict[tuple[str, int], Progress] = {}
@@ -215,7 +214,8 @@ class SqliteStore:
             for key, readings in self._samples:
                 for column in (readings.floats, readings.integers, readings.texts):
                     self._db.executemany("INSERT INTO sample VALUES (?, ?, ?, ?, ?)", _tuples(key, column))
-            self._books.settle(self._db)
+            for finding in sqlite_books.settle(self._db, self._books):
+                self._report(finding)
             for one in (*refusals, *refused):
                 self._quarantine(one, now)
             self._db.execute("COMMIT")
@@ -272,8 +272,7 @@ class SqliteStore:
                     *(tag.path, tag.classification, catalogue.protocol),
                 ),
             )
-            self._device_of[key] = catalogue.device
-            self._tags.setdefault(catalogue.gateway, Tags()).learn(tag.id, key, tag.kind)
+            self._tags.setdefault(catalogue.gateway, Tags()).learn(tag.id, key, tag.kind, catalogue.device)
 
     def _known(self, gateway: str, epoch: int) -> Progress:
         if (gateway, epoch) not in self._progress:
@@ -330,6 +329,7 @@ class SqliteStore:
         if not cursor.rowcount:
             return 0
         key = cursor.lastrowid or 0
+        self._books.take(key, message, readings, self._tags[message.gateway])
         self._keep(key, message, readings, each)
         self.counters.messages += 1
         self.counters.rows += rows
@@ -339,9 +339,6 @@ class SqliteStore:
         """Insert what a message holds; its samples wait for the end of the transaction."""
         gateway = message.gateway
         self._samples.append((key, readings))
-        self._books.take(key, message, readings, self._device_of)
-        for wave in message.waveforms:
-            self._books.take_waveform(message, self._device_of[self._tags[gateway].key(wave.tag) or 0])
         self._db.executemany(
             "INSERT INTO waveform VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [
@@ -361,6 +358,16 @@ class SqliteStore:
                 for gap in message.gaps
             ],
         )
+
+    def _report(self, finding: Finding) -> None:
+        """Make an event of what does not fit."""
+        told = finding.told
+        if finding.wrong:
+            self._db.execute(
+                "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (told.message, told.gateway, told.ts, told.line.device, DISCREPANCY, finding.severity, finding.text,
+                 finding.facts),
+            )  # fmt: skip
 
     def _quarantine(self, each: Refused, now: int) -> None:
         self.counters.quarantined += 1
