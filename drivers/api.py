@@ -38,6 +38,9 @@ class TagSection(Section):
     deadband: float | None = Field(None, gt=0)
     """Report a change only when it exceeds this amount, in the tag's unit."""
 
+    heartbeat: Duration | None = None
+    """Report the value after so long even if it has not changed, or by less than `deadband`."""
+
     valid: tuple[float, float] | None = None
     """Lowest and highest plausible value; outside, the value is delivered with quality BadOutOfRange."""
 
@@ -78,6 +81,10 @@ class DriverSection(Section):
         in every text; Modbus advances the address instead.
         """
         return {key: value.replace("{}", word) if isinstance(value, str) else value for key, value in tag.items()}
+
+    def heartbeat_of(self, tag: TagSection) -> float | None:
+        """Return the seconds after which a tag is reported even if it has not changed; None for never."""
+        return tag.heartbeat
 
     def problems(self) -> Sequence[Problem]:
         """Return what is wrong between several settings, at paths relative to this section."""

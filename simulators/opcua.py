@@ -1,6 +1,7 @@
 """A real OPC UA server for tests and the demo, made with asyncua."""
 
 import asyncio
+import dataclasses
 import hashlib
 import ipaddress
 import logging
@@ -8,10 +9,14 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from asyncua import Node, Server, ua
 from asyncua.common.utils import ServiceError
+from asyncua.server.address_space import AttributeValue, NodeData
+from asyncua.server.internal_server import InternalServer
+from asyncua.server.monitored_item_service import MonitoredItemService
 from asyncua.server.user_managers import UserManager
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -19,10 +24,13 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from simulators.opcua_manners import Manners, Session, give_manners
+
 for _name in ("asyncua", "asyncua.server", "asyncua.common"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 APPLICATION_URI = "urn:yulink:simulator"
+_LIMITS = ("MaxNodesPerRead", "MaxMonitoredItemsPerCall", "MaxNodesPerBrowse", "MaxNodesPerRegisterNodes")
 
 _POLICIES = {
     "none": ua.SecurityPolicyType.NoSecurity,
@@ -44,11 +52,18 @@ _POLICIES = {
 
 @dataclass(frozen=True)
 class Variable:
-    """A variable of the address space. `type` is asyncua's VariantType name, or "" to take the value's own."""
+    """A variable of the address space.
+
+    type       asyncua's VariantType name, or "" to take the value's own
+    path       browse names of the objects it stands in, below Objects, and its own: `Cnc/Spindle/Speed`
+    data_type  node id of its data type, where that is not the value's
+    """
 
     node: str
     value: Any
     type: str = ""
+    path: str = ""
+    data_type: ua.NodeId | None = None
 
 
 class _Users(UserManager):
@@ -66,12 +81,37 @@ class _Users(UserManager):
         return User(role=UserRole.User, name=username) if self._passwords.get(username) == password else None
 
 
+class _InternalServer(InternalServer):
+    """asyncua's, whose standard nodes are made once a process: that takes more than a second."""
+
+    async def load_standard_address_space(self, shelf_file: Path | None = None) -> None:
+        nodes = self.aspace._nodes
+        if not _standard_nodes:
+            await super().load_standard_address_space(shelf_file)
+            _standard_nodes.update(_copied(nodes))
+        else:
+            nodes.update(_copied(_standard_nodes))
+
+
+_standard_nodes: dict[ua.NodeId, NodeData] = {}
+
+
+def _copied(nodes: Mapping[ua.NodeId, NodeData]) -> dict[ua.NodeId, NodeData]:
+    copies = {}
+    for node_id, node in nodes.items():
+        copies[node_id] = copy = NodeData(node_id)
+        copy.attributes = {key: AttributeValue(held.value) for key, held in node.attributes.items() if held.value}
+        copy.references = list(node.references)
+    return copies
+
+
 class SimulatedServer:
     """A running server."""
 
-    def __init__(self, server: Server, url: str, certificate: bytes = b"") -> None:
+    def __init__(self, server: Server, url: str, manners: Manners, certificate: bytes = b"") -> None:
         self.server = server
         self.url = url
+        self.manners = manners
         self.sha256 = hashlib.sha256(certificate).hexdigest()
         """The thumbprint of its certificate."""
         self.trusts: Callable[[bytes], bool] = lambda certificate: True
@@ -82,17 +122,93 @@ class SimulatedServer:
         self._types: dict[str, ua.VariantType] = {}
 
     async def add(self, variable: Variable) -> None:
-        """Add a variable below Objects."""
+        """Add a variable below Objects, with the objects on its path."""
         node_id = ua.NodeId.from_string(variable.node)
         kind = getattr(ua.VariantType, variable.type) if variable.type else None
         name = str(node_id.Identifier).rpartition("/")[2] or str(node_id.Identifier)
-        node = await self.server.nodes.objects.add_variable(
-            node_id, ua.QualifiedName(name, node_id.NamespaceIndex), variable.value, varianttype=kind
+        above = self.server.nodes.objects
+        *folders, name = variable.path.split("/") if variable.path else [name]
+        for folder in folders:
+            above = await self._object(above, folder)
+        node = await above.add_variable(
+            node_id,
+            ua.QualifiedName(name, node_id.NamespaceIndex),
+            variable.value,
+            varianttype=kind,
+            datatype=variable.data_type,
         )
         self._nodes[variable.node] = node
         held = (await node.read_data_value()).Value
         assert held is not None
         self._types[variable.node] = held.VariantType
+
+    async def _object(self, above: Node, name: str) -> Node:
+        for child in await above.get_children():
+            if (await child.read_browse_name()).Name == name:
+                return child
+        return await above.add_object(2, name)
+
+    async def remove(self, node: str) -> None:
+        """Delete a variable."""
+        await self.server.delete_nodes([self._nodes.pop(node)])
+
+    async def historize(self, node: str) -> None:
+        """Keep the values of a variable from now on."""
+        await self.server.iserver.enable_history_data_change(self._nodes[node])
+
+    def _sessions(self) -> list[Session]:
+        return [one for one in self.server.iserver._external_sessions.values() if isinstance(one, Session)]
+
+    async def kill_sessions(self, *, subscriptions: bool = True) -> None:
+        """End every session; its subscriptions too, or they are left for another one."""
+        for session in self._sessions():
+            await session.close_session(subscriptions)
+
+    async def kill_subscriptions(self, *, told: bool = False) -> None:
+        """Delete every subscription, and say so or not."""
+        for session in self._sessions():
+            own = session.own_subscriptions()
+            if told:
+                for one in own:
+                    await one.enqueue_statuschange(ua.StatusCode(ua.UInt32(ua.StatusCodes.BadTimeout)))
+                    one._startup = True  # publish at the next turn
+                    await one.publish_results()
+            await session.delete_subscriptions([int(one.data.SubscriptionId) for one in own])
+
+    def mute(self) -> None:
+        """Let every subscription go on with its keep-alives and say nothing else."""
+        for session in self._sessions():
+            for one in session.own_subscriptions():
+                one.monitored_item_srv.delete_all_monitored_items()
+
+    def subscription_of(self, node: str) -> MonitoredItemService:
+        """Return the monitored items of the subscription in which a variable is."""
+        for session in self._sessions():
+            for one in session.own_subscriptions():
+                items = one.monitored_item_srv._monitored_items.values()
+                if any(item.read_value_id and item.read_value_id.NodeId == self._nodes[node].nodeid for item in items):
+                    return one.monitored_item_srv
+        raise LookupError(node)
+
+    def stamp_reads(self, node: str) -> None:
+        """Let a variable have the time of each Read as its source's time."""
+        node_id = self._nodes[node].nodeid
+        held = self.server.iserver.aspace.read_attribute_value(node_id, ua.AttributeIds.Value)
+
+        def read(*_: Any) -> ua.DataValue:
+            return dataclasses.replace(held, SourceTimestamp=datetime.now(UTC))  # type: ignore[arg-type]
+
+        self.server.iserver.set_attribute_value_callback(node_id, read)
+
+    @property
+    def subscriptions(self) -> int:
+        """How many subscriptions the clients have."""
+        return sum(len(session.own_subscriptions()) for session in self._sessions())
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self.server.bserver.clients) if self.server.bserver is not None else 0
 
     async def write(self, node: str, value: Any, status: int = 0, source_ts: int | None = None) -> None:
         """Set value, StatusCode and source time (ns since 1970 UTC; now when None)."""
@@ -126,6 +242,8 @@ async def serve_opcua(
     user_certificates: Sequence[bytes] = (),
     allow_anonymous: bool = True,
     identity: tuple[bytes, bytes] | None = None,
+    told_url: str = "",
+    manners: Manners | None = None,
 ) -> AsyncIterator[SimulatedServer]:
     """Serve the variables while the block runs.
 
@@ -136,13 +254,23 @@ async def serve_opcua(
         user_certificates: DER of those who may log in with one.
         allow_anonymous: whether one may log in without a name.
         identity: certificate (DER) and key (PEM); by default one that is right, made anew.
+        told_url: the address that the server gives itself, where that is not the one it listens at.
+        manners: limits of what it takes.
     """
     from simulators.broker import free_port
 
-    server = Server(user_manager=_Users(users or {}, user_certificates, allow_anonymous))
+    server = Server(_InternalServer(user_manager=_Users(users or {}, user_certificates, allow_anonymous)))
     await server.init()
     url = f"opc.tcp://127.0.0.1:{port or free_port()}/yulink"
-    server.set_endpoint(url)
+    server.set_endpoint(told_url or url)
+    if told_url:
+        server.socket_address = ("127.0.0.1", int(url.rpartition(":")[2].partition("/")[0]))
+        server.iserver.match_discovery_endpoint_url = server.iserver.match_discovery_source_ip = False
+    manners = manners or Manners()
+    give_manners(server.iserver, manners)
+    for limit in _LIMITS:
+        node = getattr(ua.ObjectIds, f"Server_ServerCapabilities_OperationLimits_{limit}")
+        await server.get_node(ua.NodeId(node)).write_value(ua.Variant(manners.stated, ua.VariantType.UInt32))
     server.set_server_name("Yulink simulated machine")
     await server.set_application_uri(APPLICATION_URI)
     server.set_security_policy([_POLICIES[name] for name in security])
@@ -152,7 +280,7 @@ async def serve_opcua(
         await server.load_certificate(certificate, format="der")
         await server.load_private_key(key, format="pem")
     await server.register_namespace("urn:yulink:plant")
-    simulated = SimulatedServer(server, url, certificate)
+    simulated = SimulatedServer(server, url, manners, certificate)
 
     async def judge(shown: x509.Certificate, _application: Any) -> None:
         der = shown.public_bytes(Encoding.DER)

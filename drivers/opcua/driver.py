@@ -1,17 +1,25 @@
 """An OPC UA device: its sessions, one after the other, and what is carried from one to the next."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
 from drivers.api import CertificateState, DeviceContext, Session
 from drivers.opcua.client import FAILURES, REQUEST_TIMEOUT_S, Connection, Kept, open_connection
-from drivers.opcua.section import OpcUaSection
+from drivers.opcua.section import OpcUaSection, OpcUaTag
 from drivers.opcua.security import Security
 from drivers.opcua.session import QUIET_S, Model, OpcUaSession
 from edge.core.catalogue import Tag, ValueKind
 from edge.core.errors import Disconnected
 from edge.core.language import say
+
+HOUR_S = 3600.0
+_COUNTERS = (
+    "resumed_total", "rebuilt_total", "republished_total", "lost_notifications_total", "overflows_total",
+    "history_rows_total", "dead_subscriptions_total", "overruns_total", "refused_items", "polled_items",
+    "parts_left_out",
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -31,8 +39,7 @@ class OpcUaDriver:
         self.tags: dict[str, Tag] = {}
         self._security = Security(section, context)
         self._suspended: _Suspended | None = None
-        self._counters = {"resumed_total": 0, "rebuilt_total": 0, "republished_total": 0, "lost_notifications_total": 0,
-                          "history_rows_total": 0, "dead_subscriptions_total": 0, "refused_items": 0}  # fmt: skip
+        self._counters = dict.fromkeys(_COUNTERS, 0)
         for name, tag in section.tags.items():
             if tag.type is not None and not tag.spreads:
                 self.intern(name, ValueKind.WAVEFORM if tag.rate else ValueKind(tag.type), tag.unit)
@@ -53,8 +60,19 @@ class OpcUaDriver:
     @property
     def read_deadline(self) -> float:
         """A session answers at least every two seconds, or finds out that the server does not."""
-        slowest = max(tag.every or self.context.every for tag in self.section.tags.values())
+        slowest = max(self.interval(tag) for tag in self.section.tags.values())
         return QUIET_S + 3 * REQUEST_TIMEOUT_S + (3 * slowest if self.section.mode == "poll" else 0)
+
+    @property
+    def schedule(self) -> Mapping[float, int]:
+        """Return how many readings are owed at each interval: a change of each tag now and then, or every poll."""
+        if self.section.mode == "subscribe":
+            return {HOUR_S: len(self.section.tags)}
+        return Counter(self.interval(tag) for tag in self.section.tags.values())
+
+    def interval(self, tag: OpcUaTag) -> float:
+        """Return how often a tag is read, seconds."""
+        return tag.every or self.section.every or self.context.every
 
     @property
     def counters(self) -> Mapping[str, int]:

@@ -1,18 +1,17 @@
-"""The gap of a lost connection, read from the server's own history (OPC 10000-11, 6.4.3)."""
+"""What is missing, read from the server's own history (OPC 10000-11, 6.4.3)."""
 
-from collections.abc import Sequence
+import asyncio
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from asyncua import ua
 
-from drivers.opcua.client import Connection
-from drivers.opcua.limits import Limits
+from drivers.opcua.client import REQUEST_TIMEOUT_S, Connection
 from drivers.opcua.values import parts_of
+from edge.core.quality import is_bad
 
 ROWS_PER_CALL = 1000
-PAGES_MAX = 100
 HISTORICAL = 0x400
 """InfoType DataValue with no other bit: "raw data from a historian" (OPC 10000-11, 6.2); live values have 0 there."""
 
@@ -21,66 +20,58 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """What is missing of one variable: rows after `start`, ns since 1970 UTC."""
+    """What is missing of one variable: rows between `start` and `end`, both excluded, ns since 1970 UTC.
 
-    handle: int
-    node: ua.NodeId
+    point   where the server goes on, within the session that gave it
+    """
+
+    name: str
     start: int
+    end: int
     point: bytes | None = None
 
 
-async def read_gaps(
-    connection: Connection, limits: Limits, gaps: Sequence[Gap], end: int
-) -> list[tuple[int, tuple[int, Any, int]]]:
-    """Return (handle, (ts, value, status)) of what the server recorded between each start and `end`, marked historical.
+async def read_page(connection: Connection, node: ua.NodeId, gap: Gap) -> tuple[list[tuple[int, Any, int]], Gap | None]:
+    """Return rows (ts, value, status) of a gap, marked historical, and what of it is left; None when it is done.
 
-    A variable without a history has none. At most a hundred thousand rows of each.
+    A variable without a history has no rows.
 
     Raises:
         ua.UaStatusCodeError, OSError, TimeoutError: the service failed; the server may have no history at all.
     """
-    found: list[tuple[int, tuple[int, Any, int]]] = []
-    waiting = list(gaps)
-    for _ in range(PAGES_MAX):
-        if not waiting:
-            break
-
-        async def call(part: Sequence[Gap]) -> Sequence[Any]:
-            return await connection.client.uaclient.history_read(_parameters(part, end))
-
-        following = []
-        for gap, result in zip(waiting, await limits.each("history", waiting, call), strict=True):
-            if result.StatusCode.is_bad():
-                continue
-            data = result.HistoryData
-            for value in (getattr(data, "DataValues", None) or ()) if data is not None else ():
-                ts, content, status = parts_of(value, 0)
-                if gap.start < ts < end and not status & 0x80000000:
-                    found.append((gap.handle, (ts, content, status | HISTORICAL)))
-            if result.ContinuationPoint:
-                following.append(replace(gap, point=bytes(result.ContinuationPoint)))
-        waiting = following
-    return sorted(found, key=lambda one: one[1][0])
+    async with asyncio.timeout(REQUEST_TIMEOUT_S):
+        (result,) = await connection.client.uaclient.history_read(_parameters(node, gap))
+    if is_bad(int(result.StatusCode.value)):
+        return [], None
+    values = getattr(result.HistoryData, "DataValues", None) or ()
+    read = [parts_of(value, 0) for value in values]
+    rows = [(ts, value, status | HISTORICAL) for ts, value, status in read
+            if gap.start < ts < gap.end and not is_bad(status)]  # fmt: skip
+    last = max((ts for ts, _, _ in read), default=gap.start)
+    if last <= gap.start and not result.ContinuationPoint:
+        return rows, None
+    if result.ContinuationPoint:
+        return rows, replace(gap, start=max(last, gap.start), point=bytes(result.ContinuationPoint))
+    # A server may cut its answer without saying so.
+    return rows, replace(gap, start=last, point=None) if len(read) >= ROWS_PER_CALL else None
 
 
-def _parameters(gaps: Sequence[Gap], end: int) -> ua.HistoryReadParameters:
+def _parameters(node: ua.NodeId, gap: Gap) -> ua.HistoryReadParameters:
     details = ua.ReadRawModifiedDetails()
     details.IsReadModified = False
-    # asyncua writes naive and aware times alike as UTC.
-    details.StartTime = _time(min(gap.start for gap in gaps))
-    details.EndTime = _time(end)
+    details.StartTime = _time(gap.start)
+    details.EndTime = _time(gap.end)
     details.NumValuesPerNode = ua.UInt32(ROWS_PER_CALL)
     details.ReturnBounds = False
     parameters = ua.HistoryReadParameters()
     parameters.HistoryReadDetails = details
     parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
     parameters.ReleaseContinuationPoints = False
-    for gap in gaps:
-        node = ua.HistoryReadValueId()
-        node.NodeId = gap.node
-        if gap.point is not None:
-            node.ContinuationPoint = gap.point
-        parameters.NodesToRead.append(node)
+    wanted = ua.HistoryReadValueId()
+    wanted.NodeId = node
+    if gap.point is not None:
+        wanted.ContinuationPoint = gap.point
+    parameters.NodesToRead.append(wanted)
     return parameters
 
 

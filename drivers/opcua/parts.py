@@ -13,27 +13,35 @@ from edge.core.catalogue import ValueKind
 from edge.core.quality import StatusCode, is_bad
 
 PARTS_MAX = 1000
-_SCALARS = (ua.LocalizedText, ua.QualifiedName, ua.NodeId, ua.StatusCode, ua.DataValue, bytes, str)
+_SCALARS = (ua.LocalizedText, ua.QualifiedName, ua.NodeId, ua.StatusCode, ua.DataValue, ua.ExtensionObject, bytes, str)
 
 
 def is_composite(value: Any) -> bool:
     """Tell whether a value is an array or a structure, and so has parts."""
-    return isinstance(value, list | tuple) or (dataclasses.is_dataclass(value) and not isinstance(value, _SCALARS))
+    return isinstance(value, list | tuple | dict) or (
+        dataclasses.is_dataclass(value) and not isinstance(value, _SCALARS)
+    )
 
 
 def parts(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the scalars of a value with their names: `0`, `1`, … of an array, `Position_X` of a structure."""
+    """Yield the scalars of a value with their names: `0`, `1`, … of an array, `Position.X` of a structure."""
     if isinstance(value, ua.Variant):
         yield from parts(value.Value, path)
-    elif isinstance(value, list | tuple):
-        for index, each in enumerate(value):
-            yield from parts(each, f"{path}_{index}")
     elif is_composite(value):
-        for field in dataclasses.fields(value):
-            if field.name not in ("Encoding", "TypeId", "data_type"):
-                yield from parts(getattr(value, field.name), f"{path}_{field.name}")
+        for name, each in _members(value):
+            yield from parts(each, f"{path}.{name}" if path else name)
     else:
-        yield path.lstrip("_"), value
+        yield path, value
+
+
+def _members(value: Any) -> list[tuple[str, Any]]:
+    """Return elements by index or fields by name."""
+    if isinstance(value, list | tuple):
+        return [(str(index), each) for index, each in enumerate(value)]
+    if isinstance(value, dict):
+        return list(value.items())
+    names = [field.name for field in dataclasses.fields(value)]
+    return [(name, getattr(value, name)) for name in names if name not in ("Encoding", "TypeId", "data_type")]
 
 
 def pick(value: Any, steps: Sequence[str]) -> Any:
@@ -41,19 +49,16 @@ def pick(value: Any, steps: Sequence[str]) -> Any:
     for step in steps:
         if isinstance(value, ua.Variant):
             value = value.Value
-        if isinstance(value, list | tuple):
-            if not step.isdigit() or int(step) >= len(value):
-                raise LookupError(step)
-            value = value[int(step)]
-        elif is_composite(value) and any(field.name == step for field in dataclasses.fields(value)):
-            value = getattr(value, step)
-        else:
+        if not is_composite(value):
             raise LookupError(step)
+        value = dict(_members(value))[step]
     return value
 
 
 def kind_of_part(value: Any, variant: ValueKind | None) -> ValueKind:
     """Return the kind of a scalar part; `variant` is that of the elements of an array of a built-in type."""
+    if isinstance(value, ua.UInt64):
+        return ValueKind.UINT64
     if isinstance(value, Enum) or (isinstance(value, int) and not isinstance(value, bool)):
         return variant if variant in (ValueKind.UINT64, ValueKind.INT64) else ValueKind.INT64
     if isinstance(value, bool):

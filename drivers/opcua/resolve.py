@@ -140,7 +140,7 @@ class _Walk:
 
 
 def _join(path: str, name: str) -> str:
-    return f"{path}/{name}" if path else name
+    return f"{path}.{name}" if path else name
 
 
 def _is_variable(reference: Any) -> bool:
@@ -155,9 +155,3 @@ def _is_standard(reference: Any) -> bool:
 def _matches(step: str, name: Any) -> bool:
     index, wanted = _names(step)
     return (index is None or index == name.NamespaceIndex) and fnmatch.fnmatchcase(name.Name or "", wanted)
-
-
-def tag_name(template: str, path: str) -> str:
-    """Return the tag's name for a node that a glob found: the path in place of `*`, or after the template."""
-    words = re.sub(r"[^\w-]+", "_", path).strip("_")
-    return template.replace("*", words) if "*" in template else f"{template}_{words}"

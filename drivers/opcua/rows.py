@@ -15,6 +15,9 @@ from edge.core.batch import Batch, Lane, Waveform
 from edge.core.catalogue import Tag, ValueKind
 from edge.core.quality import StatusCode, bad_mask, is_bad
 
+_OVERFLOW, _OVERFLOW_BITS = 0x0480, 0x0C80
+"""InfoType DataValue with the overflow bit: rows before this one were dropped by the server (OPC 10000-4, 7.39.1)."""
+_GONE = int(StatusCode.BAD_NODE_ID_UNKNOWN)
 _FORMED = -1
 """Code of a handle whose values take a form of their own."""
 _CODES = {kind: code for code, kind in enumerate(ValueKind)}
@@ -58,13 +61,24 @@ class Items:
     """The tags of a session by client handle, 0, 1, 2, …, and the last row of each.
 
     A handle of a value with parts has no row of its own; its parts have handles that no server knows.
+
+    waveforms   those that came and were not taken yet
+    overflows   (handle, last row before, first row after): where the server dropped rows between
+    gone        handles whose node the server does not know any more
+    left_out    parts of a value that were too many to become tags
+    moment      monotonic time of what is being added
     """
 
-    def __init__(self) -> None:
+    def __init__(self, decode: Callable[[Any], Any] = lambda value: value) -> None:
         self.tags: list[Tag | None] = []
         self.forms: dict[int, Picked | Parts | Wave] = {}
         self.waveforms: list[Waveform] = []
+        self.overflows: list[tuple[int, int, int]] = []
+        self.gone: set[int] = set()
+        self.left_out = 0
         self.moment = 0.0
+        self._decode = decode
+        self._bands: list[float] = []
         self._reported = np.empty(0)
         self._ids = np.empty(0, np.int32)
         self._kinds = np.empty(0, np.int8)
@@ -72,22 +86,36 @@ class Items:
         self._last_status = np.empty(0, np.uint32)
         self._last_value: dict[Lane, npt.NDArray[Any]] = {}
 
-    def add(self, tag: Tag | None, form: Picked | Parts | Wave | None = None) -> int:
-        """Append a tag, or None for a value with parts, and return its handle."""
+    def add(self, tag: Tag | None, form: Picked | Parts | Wave | None = None, band: float = 0.0) -> int:
+        """Append a tag, or None for a value with parts, and return its handle. `band`: the server's dead-band."""
         self.tags.append(tag)
+        self._bands.append(band)
         handle = len(self.tags) - 1
         if form is not None:
             self.forms[handle] = form
         return handle
+
+    def change(self, handle: int, tag: Tag | None, form: Picked | Parts | Wave | None) -> None:
+        """Make a handle mean another tag: the kind of its values is known now."""
+        self.tags[handle] = tag
+        self.forms.pop(handle, None)
+        if form is not None:
+            self.forms[handle] = form
+        if handle < len(self._ids):
+            self._ids[handle] = tag.id if tag else 0
+            self._kinds[handle] = self._code(handle)
+            self._last_ts[handle] = NO_TIME
+
+    def _code(self, handle: int) -> int:
+        tag = self.tags[handle]
+        return _FORMED if handle in self.forms or tag is None else _CODES[tag.kind]
 
     def _grow(self) -> None:
         n, more = len(self.tags), len(self.tags) - len(self._ids)
         if not more:
             return
         self._ids = np.array([tag.id if tag else 0 for tag in self.tags], np.int32)
-        self._kinds = np.array(
-            [_FORMED if at in self.forms or not tag else _CODES[tag.kind] for at, tag in enumerate(self.tags)], np.int8
-        )
+        self._kinds = np.array([self._code(handle) for handle in range(n)], np.int8)
         self._last_ts = np.append(self._last_ts, np.full(more, NO_TIME))
         self._reported = np.append(self._reported, np.full(more, self.moment))
         self._last_status = np.append(self._last_status, np.zeros(more, np.uint32))
@@ -97,10 +125,12 @@ class Items:
                 values[: n - more] = self._last_value[lane]
             self._last_value[lane] = values
 
-    def batches(self, values: Values, now: int) -> list[Batch]:
+    def batches(self, values: Values, now: int, *, late: bool = False, changed: bool = False) -> list[Batch]:
         """Return one batch a lane of what is new, in the message's order; `now` (ns) where a value has no time.
 
         A value of another type than its tag's is converted, or is BadTypeMismatch. Unknown handles are left out.
+        `late` values are older than what came before; they are all returned, and change nothing of the last rows.
+        With `changed`, a row is new only when value or status differ, beyond the dead-band, whatever its time.
         """
         self._grow()
         lanes: dict[Lane, list[Rows]] = {}
@@ -111,7 +141,7 @@ class Items:
         for lane, rows in list(self._one_by_one(rest, now)):
             lanes.setdefault(lane, []).append(rows)
         self._grow()  # parts that were not known before
-        return [batch for lane, parts in lanes.items() if len(batch := self._new(lane, parts))]
+        return [batch for lane, parts in lanes.items() if len(batch := self._new(lane, parts, late, changed))]
 
     def _place(self, run: Run, now: int, lanes: dict[Lane, list[Rows]], rest: list[tuple[int, int, Any]]) -> None:
         """Put a run's rows into the lanes of their tags; those that need a conversion of their own into `rest`."""
@@ -165,8 +195,10 @@ class Items:
         tag = self.tags[handle]
         if isinstance(form, Wave):
             if tag is not None:
+                self._note(handle, ts, status)
                 self.waveforms.append(waveform(tag.id, ts, value, status, form.rate, form.full_scale))
             return []
+        value = self._decode(value)
         if isinstance(form, Picked):
             try:
                 value = pick(value, form.steps) if value is not None else None
@@ -174,12 +206,16 @@ class Items:
                 return [(handle, (ts, None, int(StatusCode.BAD_OUT_OF_RANGE)))]
             return [(handle, (ts, form.words.get(value, value) if isinstance(value, int) else value, status))]
         if value is None or is_bad(status):
+            if status == _GONE:
+                self.gone.add(handle)
             return [(each, (ts, None, status)) for each in form.handles.values()]
         rows = []
-        for name, part in islice(parts(value), PARTS_MAX):
+        found = parts(value)
+        for name, part in islice(found, PARTS_MAX):
             if name not in form.handles:
                 form.handles[name] = self.add(form.tag_of(name, kind_of_part(part, kind)))
             rows.append((form.handles[name], (ts, part, status)))
+        self.left_out = max(self.left_out, sum(1 for _ in found))
         present = {each for each, _ in rows}
         gone = int(StatusCode.BAD_OUT_OF_RANGE)  # an array that has become shorter
         return rows + [(each, (ts, None, gone)) for each in form.handles.values() if each not in present]
@@ -204,7 +240,14 @@ class Items:
         form = self.forms.get(handle)
         return list(form.handles.values()) if isinstance(form, Parts) else [handle] if handle >= 0 else []
 
-    def _new(self, lane: Lane, parts: list[Rows]) -> Batch:
+    def _note(self, handle: int, ts: int, status: int) -> None:
+        """Notice what a row says beyond its value: rows before it were dropped, or its node is gone."""
+        if status == _GONE:
+            self.gone.add(handle)
+        elif status & _OVERFLOW_BITS == _OVERFLOW and (last := int(self._last_ts[handle])) != NO_TIME:
+            self.overflows.append((handle, last, ts))
+
+    def _new(self, lane: Lane, parts: list[Rows], late: bool, changed: bool) -> Batch:
         """Join parts in the message's order, without rows that repeat their tag's last one."""
         place, handle, ts, value, status = (
             parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
@@ -212,12 +255,18 @@ class Items:
         if len(parts) > 1:
             order = np.argsort(place, kind="stable")
             handle, ts, value, status = handle[order], ts[order], value[order], status[order]
+        if late:
+            return Batch.of(lane, self._ids[handle], ts, value, status)
+        for at in np.flatnonzero((status == _GONE) | (status & _OVERFLOW_BITS == _OVERFLOW)).tolist():
+            self._note(int(handle[at]), int(ts[at]), int(status[at]))
         last = self._last_value[lane]
-        same = (self._last_ts[handle] == ts) & (self._last_status[handle] == status)
+        same = (changed | (self._last_ts[handle] == ts)) & (self._last_status[handle] == status)
         if same.any():
             equal = last[handle] == value
             if lane is Lane.FLOAT:
                 equal |= np.isnan(last[handle]) & np.isnan(value)
+            if changed and lane is not Lane.TEXT:
+                equal |= np.abs(last[handle] - value) <= np.array(self._bands)[handle]
             keep = ~(same & equal)
             handle, ts, value, status = handle[keep], ts[keep], value[keep], status[keep]
         self._last_ts[handle], self._last_status[handle], last[handle] = ts, status, value

@@ -86,22 +86,20 @@ class OpcUaTag(TagSection):
     node: Annotated[str, AfterValidator(_check_node)]
     """Node id `ns=2;s=Spindle/ActSpeed`, `ns=2;i=1234`; or the path of browse names `/Objects/Cnc/Speed`, which is
     looked up at each connection (`/Objects/2:Cnc/2:Speed` where a name stands in several namespaces). With `*`, `?` or
-    `**` it makes a tag for each variable it finds: `*` in the tag's name, or its end, takes the path."""
+    `**` it makes a tag `name[path]` for each variable it finds."""
 
     type: Literal["bool", "int64", "uint64", "float64", "text"] | None = None
     """What the values are. Default: what the server says. `text` gives an enumeration's words."""
 
     pick: str | None = None
-    """Which part of an array or structure: `3`, `Position.X`, `Axes.0.Load`. Default: a tag for each part."""
+    """Which part of an array or structure: `3`, `Position.X`, `Axes.0.Load`. Default: a tag `name[part]` for each
+    part."""
 
     sampling: Pause | None = None
     """How often the server looks at the variable; `0ms`: as fast as it can. Default: `every`."""
 
     queue: Annotated[int, Field(ge=1, le=10_000)] = 10
     """How many values the server holds back between two notifications before the oldest are dropped (and marked)."""
-
-    heartbeat: Duration | None = None
-    """Report the value again when it has not changed for so long. Default: the device's."""
 
     rate: Frequency | None = None
     """Samples a second, for an array that is a waveform."""
@@ -146,7 +144,7 @@ class OpcUaSection(DriverSection):
     """Whether the server tells changes, or is read at each interval."""
 
     heartbeat: Duration | None = None
-    """Report values again that have not changed for so long. Default: only changes."""
+    """Report all values after so long even if they have not changed. Default: only changes."""
 
     events: bool = False
     """Whether the server's events and alarms go into the log as events."""
@@ -156,6 +154,10 @@ class OpcUaSection(DriverSection):
 
     tags: Annotated[Mapping[str, OpcUaTag], Field(min_length=1)]
     """The values to read, by name. `load_{x,y,z}` makes three tags, `{}` in the node stands for x, y, z."""
+
+    def heartbeat_of(self, tag: TagSection) -> float | None:
+        """Return the tag's own heartbeat, else the device's."""
+        return tag.heartbeat or self.heartbeat
 
     def problems(self) -> Sequence[Problem]:
         """Return contradictions of the login, and what is weak."""

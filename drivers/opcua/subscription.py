@@ -1,6 +1,7 @@
 """Subscriptions: created within the server's limits, acknowledged once stored, taken up again after a break."""
 
 import asyncio
+import struct
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import Any
 from asyncua import ua
 from asyncua.ua.ua_binary import struct_from_binary
 
-from drivers.opcua.client import FAILURES, REQUEST_TIMEOUT_S, Connection
+from drivers.opcua.client import REQUEST_TIMEOUT_S, Connection
 from drivers.opcua.decode import Notification, decode_publish, of_message
 from drivers.opcua.limits import Limits
 from edge.core.clock import Clock
@@ -45,33 +46,40 @@ class Wanted:
 class Subscription:
     """One subscription. `sequence` is the last notification's number; times are monotonic seconds.
 
+    asked    the publishing interval that was asked for
+    every    the interval that the server granted
+    slowest  that, or the longest sampling interval that it granted
     heard    when any message came, also a keep-alive
     told     when the last values came
     silence  seconds after which it is taken for dead
+    items    the server's id of each monitored item by its client handle
     """
 
     id: int
+    asked: float
     every: float
     silence: float
     sequence: int
     heard: float
     told: float
-    handles: list[int] = field(default_factory=list)
+    slowest: float
+    items: dict[int, int] = field(default_factory=dict)
 
 
 class Subscriptions:
     """All subscriptions of a session. Outlives a connection: `resume` takes it to the next one."""
 
-    def __init__(self, clock: Clock, limits: Limits) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.all: dict[int, Subscription] = {}
         self.waiting: deque[Notification] = deque()
         self.arrived = asyncio.Event()
         self.broken: str = ""
         self.counters = {"republished_total": 0, "lost_notifications_total": 0, "publish_failures_total": 0}
         self._clock = clock
-        self._limits = limits
+        self.limits = Limits()
         self._acks: list[tuple[int, int]] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._taking = asyncio.Lock()
         self._room = asyncio.Event()
         self._room.set()
 
@@ -85,7 +93,7 @@ class Subscriptions:
         parameters.PublishingEnabled = True
         request = ua.CreateSubscriptionRequest()
         request.Parameters = parameters
-        if len(self.all) >= self._limits.subscriptions:
+        if len(self.all) >= self.limits.subscriptions:
             return None
         try:
             body = await _ask(connection, request)
@@ -97,7 +105,7 @@ class Subscriptions:
         revised = given.RevisedPublishingInterval / 1000
         now = self._clock.monotonic()
         silence = 2.0 + 3 * revised * max(1, given.RevisedMaxKeepAliveCount)
-        made = Subscription(given.SubscriptionId, revised, silence, 0, now, now)
+        made = Subscription(given.SubscriptionId, every, revised, silence, 0, now, now, revised)
         self.all[made.id] = made
         return made
 
@@ -111,28 +119,46 @@ class Subscriptions:
         refused: dict[int, int] = {}
         banded: list[Wanted] = []
         results = await self._items(connection, subscription, wanted)
-        for one, code in zip(wanted, results, strict=True):
+        for one, (code, number, sampling) in zip(wanted, results, strict=True):
             if code in _FILTERS and one.deadband:
                 banded.append(one)
             elif code & 0x80000000:
                 refused[one.handle] = code
             else:
-                subscription.handles.append(one.handle)
+                subscription.items[one.handle] = number
+                subscription.slowest = max(subscription.slowest, sampling)
         if banded:
             plain = [Wanted(one.handle, one.node, one.sampling, one.queue, 0.0) for one in banded]
             refused |= await self.monitor(connection, subscription, plain)
         return refused
 
-    async def _items(self, connection: Connection, subscription: Subscription, wanted: Sequence[Wanted]) -> list[int]:
-        async def call(part: Sequence[Wanted]) -> list[int]:
+    async def forget(self, connection: Connection, handle: int) -> None:
+        """Delete a monitored item, before it is made anew; one that the server has not is fine."""
+        for subscription in self.all.values():
+            if (number := subscription.items.pop(handle, None)) is not None:
+                parameters = ua.DeleteMonitoredItemsParameters()
+                parameters.SubscriptionId = ua.UInt32(subscription.id)
+                parameters.MonitoredItemIds = [ua.UInt32(number)]
+                async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                    await connection.client.uaclient.delete_monitored_items(parameters)
+
+    async def _items(
+        self, connection: Connection, subscription: Subscription, wanted: Sequence[Wanted]
+    ) -> list[tuple[int, int, float]]:
+        """Return StatusCode, the server's id and the sampling interval granted of each."""
+
+        async def call(part: Sequence[Wanted]) -> list[tuple[int, int, float]]:
             parameters = ua.CreateMonitoredItemsParameters()
             parameters.SubscriptionId = ua.UInt32(subscription.id)
             parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
             parameters.ItemsToCreate = [_item(one) for one in part]
             results = await connection.client.uaclient.create_monitored_items(parameters)
-            return [int(result.StatusCode.value) for result in results]
+            return [
+                (int(one.StatusCode.value), int(one.MonitoredItemId), one.RevisedSamplingInterval / 1000)
+                for one in results
+            ]
 
-        return await self._limits.each("items", wanted, call)
+        return await self.limits.each("items", wanted, call)
 
     async def events(self, connection: Connection, subscription: Subscription, handle: int, filter_: Any) -> int:
         """Monitor the events of the whole server; return the StatusCode."""
@@ -156,7 +182,7 @@ class Subscriptions:
             return False
         try:
             available = await self._available(connection)
-            for subscription in self.all.values():
+            for subscription in list(self.all.values()):
                 await self._republish(connection, subscription, available.get(subscription.id, ()))
         except ua.UaStatusCodeError:
             return False
@@ -190,6 +216,8 @@ class Subscriptions:
                     if error.code != ua.StatusCodes.BadMessageNotAvailable:
                         raise
                     message = None
+                except (ValueError, LookupError, struct.error):
+                    message = None  # bytes that mean nothing would mean nothing the next time, too
             if message is None or not message.NotificationData:
                 self.counters["lost_notifications_total"] += 1
             else:
@@ -198,7 +226,9 @@ class Subscriptions:
             subscription.sequence = number
 
     def start(self, connection: Connection) -> None:
-        """Begin to publish on a connection."""
+        """Begin to publish on a connection, unless it was begun."""
+        if self._tasks:
+            return
         self.broken = ""
         for _ in range(PUBLISHES):
             task = asyncio.create_task(self._publish(connection), name="opcua-publish")
@@ -231,14 +261,18 @@ class Subscriptions:
                     self.all.clear()
                 if error.code != ua.StatusCodes.BadTooManyPublishRequests:
                     self._break(type(error).__name__)
+                elif len(self._tasks) == 1:
+                    await self._clock.sleep(KEEP_ALIVE_S)
+                    continue
                 return
             except Exception as error:
                 # The connection broke, or its bytes are no message: the channel is out of step.
                 self._break(str(error) or type(error).__name__)
                 return
             try:
-                await self._take(connection, notification)
-            except FAILURES as error:
+                async with self._taking:  # one that waits for what is missing keeps the later ones waiting
+                    await self._take(connection, notification)
+            except Exception as error:
                 self._break(str(error) or type(error).__name__)
                 return
 
@@ -250,12 +284,14 @@ class Subscriptions:
         subscription = self.all.get(notification.subscription)
         if subscription is None:
             return
-        subscription.heard = self._clock.monotonic()
         announced = notification.sequence - 1 if notification.keeps_alive else notification.sequence
-        missing = range(subscription.sequence + 1, notification.sequence)
-        if announced > subscription.sequence and len(missing):
-            await self._republish(connection, subscription, [n for n in missing if n in notification.available])
-            self.counters["lost_notifications_total"] += sum(n not in notification.available for n in missing)
+        missing = notification.sequence - subscription.sequence - 1
+        if announced > subscription.sequence and missing:
+            kept = [n for n in notification.available if subscription.sequence < n < notification.sequence]
+            if subscription.sequence:
+                self.counters["lost_notifications_total"] += missing - len(kept)
+            await self._republish(connection, subscription, kept)
+        subscription.heard = self._clock.monotonic()
         if notification.keeps_alive:
             subscription.sequence = max(subscription.sequence, announced)
             return

@@ -215,7 +215,7 @@ class Agent:
         if isinstance(driver, Counting):
             health.counters = driver.counters
         rules = {
-            name: TagRule(tag.deadband, tag.valid)
+            name: TagRule(tag.deadband, tag.valid, device.section.heartbeat_of(tag))
             for name, tag in device.section.tags.items()
             if tag.deadband or tag.valid
         }

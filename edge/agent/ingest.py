@@ -15,10 +15,11 @@ from edge.core.quality import StatusCode, bad_mask
 
 @dataclass(frozen=True, slots=True)
 class TagRule:
-    """What the configuration says of one tag: `valid` is (lowest, highest), both in the tag's unit."""
+    """What the configuration says of one tag: `valid` is (lowest, highest) in the tag's unit, `heartbeat` seconds."""
 
     deadband: float | None = None
     valid: tuple[float, float] | None = None
+    heartbeat: float | None = None
 
 
 class Ingest:
@@ -35,6 +36,8 @@ class Ingest:
         self._tags = np.empty(0, np.int32)
         self._low = self._high = self._deadband = self._reported = np.empty(0)
         self._reported_quality = np.empty(0, np.uint32)
+        self._reported_ts = np.empty(0, np.int64)
+        self._heartbeat = np.empty(0)
 
     def _learn(self) -> None:
         """Take up the rules of tags that came into the catalogue since the last look: a server may name its own."""
@@ -47,13 +50,16 @@ class Ingest:
                 self._deadband = np.append(self._deadband, rule.deadband or -1.0)
                 self._reported = np.append(self._reported, np.nan)
                 self._reported_quality = np.append(self._reported_quality, np.uint32(0xFFFFFFFF))
+                self._reported_ts = np.append(self._reported_ts, np.int64(0))
+                self._heartbeat = np.append(self._heartbeat, 1e9 * (rule.heartbeat or np.inf))
         self._known_id = self._catalogue.last_id
 
     def take(self, batch: Batch, tally: Tally | None = None) -> Batch:
         """Return the batch as it shall be stored: implausible values marked, changes below the dead-band left out.
 
-        A value outside `valid` keeps its number and gets BadOutOfRange. A change of quality is always reported. Into
-        `tally` it is counted what was read, what of it was bad, and what was left out.
+        A value outside `valid` keeps its number and gets BadOutOfRange. A change of quality is always reported, and a
+        value after the tag's heartbeat. Into `tally` it is counted what was read, what of it was bad, and what was
+        left out.
         """
         marked, keep = self._judge(batch)
         kept = marked if keep is None else marked.take(keep)
@@ -78,7 +84,7 @@ class Ingest:
         value = batch.value.astype(np.float64)
         implausible = ruled & ((value < self._low[place]) | (value > self._high[place])) & ~bad_mask(batch.quality)
         quality = np.where(implausible, np.uint32(StatusCode.BAD_OUT_OF_RANGE), batch.quality)
-        keep = self._changed(place, ruled & (self._deadband[place] > 0), value, quality)
+        keep = self._changed(place, ruled & (self._deadband[place] > 0), value, quality, batch.ts)
         marked = Batch(batch.tag, batch.ts, batch.value, quality) if implausible.any() else batch
         return marked, None if keep.all() else keep
 
@@ -88,6 +94,7 @@ class Ingest:
         banded: npt.NDArray[np.bool_],
         value: npt.NDArray[np.float64],
         quality: npt.NDArray[np.uint32],
+        ts: npt.NDArray[np.int64],
     ) -> npt.NDArray[Any]:
         """Return a mask of rows to report, and remember them. Rows of one tag are judged in their order."""
         keep = np.ones(len(place), bool)
@@ -100,9 +107,11 @@ class Ingest:
             same_quality = self._reported_quality[at] == quality[turn]
             near = np.abs(value[turn] - self._reported[at]) <= self._deadband[at]
             both_nan = np.isnan(value[turn]) & np.isnan(self._reported[at])
-            keep[turn] = ~(same_quality & (near | both_nan))
+            recent = ts[turn] - self._reported_ts[at] < self._heartbeat[at]
+            keep[turn] = ~(same_quality & (near | both_nan) & recent)
             reported = turn[keep[turn]]
             self._reported[place[reported]] = value[reported]
             self._reported_quality[place[reported]] = quality[reported]
+            self._reported_ts[place[reported]] = ts[reported]
             rows = np.delete(rows, first)
         return keep

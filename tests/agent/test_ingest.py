@@ -69,3 +69,11 @@ def test_rules_reach_tags_that_a_server_names_later_and_elements_of_arrays() -> 
     assert ingest.take(Batch.of(Lane.FLOAT, [other.id], 0, [200.0])).quality.tolist() == [0]
     element = catalogue.intern("cnc", "load[1]", ValueKind.FLOAT64)
     assert ingest.take(Batch.of(Lane.FLOAT, [element.id], 0, [200.0])).quality.tolist() == [StatusCode.BAD_OUT_OF_RANGE]
+
+
+def test_a_heartbeat_reports_what_did_not_change() -> None:
+    second = 10**9
+    ingest = Ingest("plc", {"tag1": TagRule(deadband=5, heartbeat=10)}, CATALOGUE)
+    ts = [second * each for each in (100, 105, 109, 110, 111, 120, 121)]
+    kept = ingest.take(Batch.of(Lane.FLOAT, [1] * 7, ts, [1.0] * 6 + [9.0], 0))
+    assert [each // second for each in kept.ts.tolist()] == [100, 110, 120, 121]
