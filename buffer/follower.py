@@ -58,6 +58,11 @@ class Follower:
         await db.execute("INSERT OR IGNORE INTO follower VALUES (?, ?, ?)", (name, follower.position, b""))
         return follower
 
+    @property
+    def last(self) -> int:
+        """The log's last position."""
+        return self._writer.position
+
     def now(self) -> int:
         """Return log time."""
         return self._time.now()

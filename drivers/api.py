@@ -51,6 +51,10 @@ class TagSection(Section):
     """How dear its readings are when the disk is full: old `diagnostics` and `telemetry` are thinned, then dropped,
     before `production`; `energy`, `audit` and `alarm` are kept to the last."""
 
+    def value_kind(self) -> str | None:
+        """Return what its values are, as in `edge.core.catalogue.ValueKind`; None where only the device knows."""
+        return None
+
 
 class DriverSection(Section):
     """Settings every device has, whatever its protocol. A driver's section adds the key named like its kind.
@@ -85,6 +89,11 @@ class DriverSection(Section):
     def heartbeat_of(self, tag: TagSection) -> float | None:
         """Return the seconds after which a tag is reported even if it has not changed; None for never."""
         return tag.heartbeat
+
+    def tag_of(self, name: str) -> TagSection | None:
+        """Return the settings that readings of this name come from, None for none. The elements of an array have its
+        name and their index: `x[3]`."""
+        return self.tags.get(name) or self.tags.get(name.partition("[")[0])
 
     def problems(self) -> Sequence[Problem]:
         """Return what is wrong between several settings, at paths relative to this section."""

@@ -167,7 +167,7 @@ class Catalogue(_message.Message):
     def __init__(self, gateway: _Optional[str] = ..., revision: _Optional[int] = ..., device: _Optional[str] = ..., protocol: _Optional[str] = ..., tags: _Optional[_Iterable[_Union[Tag, _Mapping]]] = ...) -> None: ...
 
 class Tag(_message.Message):
-    __slots__ = ("id", "name", "kind", "unit", "ucum", "path", "classification")
+    __slots__ = ("id", "name", "kind", "unit", "ucum", "path", "classification", "inputs")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -175,6 +175,7 @@ class Tag(_message.Message):
     UCUM_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     CLASSIFICATION_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
     id: int
     name: str
     kind: Kind
@@ -182,4 +183,5 @@ class Tag(_message.Message):
     ucum: str
     path: str
     classification: str
-    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., kind: _Optional[_Union[Kind, str]] = ..., unit: _Optional[str] = ..., ucum: _Optional[str] = ..., path: _Optional[str] = ..., classification: _Optional[str] = ...) -> None: ...
+    inputs: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., kind: _Optional[_Union[Kind, str]] = ..., unit: _Optional[str] = ..., ucum: _Optional[str] = ..., path: _Optional[str] = ..., classification: _Optional[str] = ..., inputs: _Optional[_Iterable[str]] = ...) -> None: ...

@@ -1,6 +1,6 @@
 """Catalogue messages: what the tag ids in the batches mean, a retained message a device."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from google.protobuf.message import DecodeError
@@ -35,11 +35,13 @@ UCUM = {
 
 @dataclass(frozen=True, slots=True)
 class Equipment:
-    """What the catalogue says of a device beyond its tags: ISA-95 path, and the data class of tags by name."""
+    """What the catalogue says of a device beyond its tags: ISA-95 path; of tags by name their data class, and of
+    derived ones the paths of what they are made of."""
 
     protocol: str = ""
     path: str = ""
     classification: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def encode_catalogue(gateway: str, device: str, tags: Iterable[Tag], equipment: Equipment, revision: int) -> bytes:
@@ -53,6 +55,7 @@ def encode_catalogue(gateway: str, device: str, tags: Iterable[Tag], equipment: 
             unit=tag.unit,
             ucum=UCUM.get(tag.unit, ""),
             path=equipment.path,
+            inputs=equipment.inputs.get(tag.name, ()),
             classification=equipment.classification.get(tag.name.partition("[")[0], ""),
         )
     return compress(message.SerializeToString(deterministic=True), 3)

@@ -20,16 +20,7 @@ from edge.core.quality import StatusCode, is_bad
 
 def kind_of(tag: ModbusTag) -> ValueKind:
     """Return what a tag's values are."""
-    value_type = tag.value_type
-    if value_type.array and tag.rate is not None:
-        return ValueKind.WAVEFORM
-    if value_type.name == "bool" or tag.bit is not None:
-        return ValueKind.BOOL
-    if value_type.name == "string":
-        return ValueKind.TEXT
-    if value_type.is_float or tag.scaled:
-        return ValueKind.FLOAT64
-    return ValueKind.UINT64 if value_type.name == "u64" else ValueKind.INT64
+    return ValueKind(tag.value_kind())
 
 
 def element_names(name: str, tag: ModbusTag) -> list[str]:

@@ -175,6 +175,19 @@ class ModbusTag(TagSection):
         """Tell whether `scale` or `offset` changes the value."""
         return self.scale != 1.0 or self.offset != 0.0
 
+    def value_kind(self) -> str:
+        """Return what its values are."""
+        value_type = self.value_type
+        if value_type.array and self.rate is not None:
+            return "waveform"
+        if value_type.name == "bool" or self.bit is not None:
+            return "bool"
+        if value_type.name == "string":
+            return "text"
+        if value_type.is_float or self.scaled:
+            return "float64"
+        return "uint64" if value_type.name == "u64" else "int64"
+
     @property
     def full_scale_quantity(self) -> tuple[float, str]:
         """Number and unit of `full_scale`; (0, "") when it is not given."""

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -107,6 +108,10 @@ class OpcUaTag(TagSection):
     full_scale: Annotated[float, Field(gt=0)] | None = None
     """The physical value of sample 32768 of a waveform of 16-bit integers."""
 
+    def value_kind(self) -> str | None:
+        """Return what its values are, where the configuration says it."""
+        return "waveform" if self.rate else self.type
+
     @property
     def spreads(self) -> bool:
         """Whether it may stand for several tags, which get their names from the server."""
@@ -158,6 +163,15 @@ class OpcUaSection(DriverSection):
     def heartbeat_of(self, tag: TagSection) -> float | None:
         """Return the tag's own heartbeat, else the device's."""
         return tag.heartbeat or self.heartbeat
+
+    def tag_of(self, name: str) -> TagSection | None:
+        """Return the settings that readings of this name come from: parts of a value, and variables that are found,
+        have names that begin like their tag's, or fit its `*`."""
+        found = super().tag_of(name)
+        if found is not None:
+            return found
+        made = (tag for own, tag in self.tags.items() if name.startswith(f"{own}_") or fnmatchcase(name, own))
+        return next((tag for tag in made if tag.type is None or tag.spreads), None)
 
     def problems(self) -> Sequence[Problem]:
         """Return contradictions of the login, and what is weak."""

@@ -17,6 +17,10 @@ class ReplayTag(TagSection):
     column: str | None = None
     """The tag's name in the file. Default: the tag's own name."""
 
+    def value_kind(self) -> str | None:
+        """Return what its values are."""
+        return self.type
+
 
 class ReplaySection(DriverSection):
     """A CSV file with the columns `ts,device,tag,value` and perhaps `quality`."""

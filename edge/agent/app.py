@@ -1,6 +1,7 @@
 """The agent: devices → log → uplink, started and stopped in the order that loses nothing."""
 
 import asyncio
+import difflib
 import logging
 import resource
 from collections import deque
@@ -14,6 +15,7 @@ from typing import Any
 from buffer.log import Log, open_log
 from buffer.quarantine_view import unknown_uplink
 from drivers.api import CertificateState, Certified, Counting, DeviceContext, Driver, Scheduled, Shared
+from edge.agent.analytics import FOLLOWER, Analytics, DerivedTag
 from edge.agent.bookkeeping import keep
 from edge.agent.certificate_watch import watch_certificates
 from edge.agent.clock_watch import ClockHealth, watch
@@ -28,7 +30,7 @@ from edge.core.batch import Event, Record, Severity
 from edge.core.catalogue import TAG_ID_MAX
 from edge.core.clock import Clock, SystemClock
 from edge.core.data_class import DataClass
-from edge.core.errors import LogError
+from edge.core.errors import LogError, WrongInput
 from edge.core.language import say
 from edge.core.ledger import Line, Tally
 from uplink.api import Uplink, UplinkContext
@@ -38,8 +40,11 @@ from uplink.section import UplinkSection
 from uplink.statement import Signer, statement
 
 LOG_NAME = "log.sqlite3"
+KERNELS_NAME = "kernels"
+DERIVED_PROTOCOL = "derived"
 FLUSH_DEADLINE_S = 5.0
-DRAIN_DEADLINE_S = 8.0
+FINISH_DEADLINE_S = 2.0
+DRAIN_DEADLINE_S = 6.0
 EVENTS_SHOWN_MAX = 50
 
 log = logging.getLogger("yulink.agent")
@@ -81,6 +86,9 @@ class Agent:
         self._events_total = 0
         self._log: Log | None = None
         self._uplinks: dict[str, Uplink] = {}
+        self._analytics: Analytics | None = None
+        self._deriving: asyncio.Task[None] | None = None
+        self._derived: dict[str, dict[str, DerivedTag]] = {}
         self._signer = self._find_signer()
         self._clock_health = ClockHealth()
         self._rate = Rate(self._clock)
@@ -104,6 +112,7 @@ class Agent:
                     self._data_dir / LOG_NAME,
                     self._clock,
                     consumers={section.name: section.only for section in self.settings.uplinks},
+                    followers=[FOLLOWER] if self.settings.analytics else [],
                     commit_interval_s=limits.commit,
                     keep_s=limits.keep,
                     bytes_max=limits.max,
@@ -113,10 +122,11 @@ class Agent:
                     secret_before=secret_before,
                 )
             )
-            orders = {"quarantine_retry": self._retry}
+            orders = {"quarantine_retry": self._retry, "alarm": self._request}
             await closing.enter_async_context(serve_status(self._data_dir, self.describe, orders))
             async with asyncio.TaskGroup() as flow:
                 delivering = self._start_uplinks(flow)
+                self._start_analytics(flow)
                 async with asyncio.TaskGroup() as intake:
                     self._intake = intake
                     watching = [
@@ -168,6 +178,37 @@ class Agent:
             self._uplinks[section.name] = kind_of(section).create(section, context)
         return [flow.create_task(uplink.run(), name=f"uplink {name}") for name, uplink in self._uplinks.items()]
 
+    def _start_analytics(self, flow: asyncio.TaskGroup) -> None:
+        assert self._log is not None
+        if self.settings.analytics is None:
+            return
+        self._analytics = Analytics(
+            self.settings.analytics,
+            self._log.followers[FOLLOWER],
+            self._log.catalogue,
+            self._clock,
+            self._data_dir / KERNELS_NAME,
+            self._know_derived,
+            self._note_event,
+        )
+        self._deriving = flow.create_task(self._analytics.run(), name="analytics")
+
+    def _know_derived(self, tags: Sequence[DerivedTag]) -> None:
+        """Take up which tags analytics make: what the catalogue tells of them, and how dear they are."""
+        self._derived = {}
+        for tag in tags:
+            self._derived.setdefault(tag.device, {})[tag.name] = tag
+        for device in self._derived:
+            self._tell_classes(device)
+
+    def _tell_classes(self, name: str) -> None:
+        assert self._log is not None
+        device = self.settings.devices.get(name)
+        classes = {tag: each.data_class for tag, each in self._derived.get(name, {}).items()}
+        if device is not None:
+            classes |= {tag: DataClass[each.data_class.upper()] for tag, each in device.section.tags.items()}
+        self._log.classes.tell(name, {tag: each for tag, each in classes.items() if each is not DataClass.TELEMETRY})
+
     def _tell_health(self) -> dict[str, Any]:
         assert self._log is not None
         devices = [running.health for running in self._running.values()]
@@ -175,14 +216,17 @@ class Agent:
 
     def _equipment(self) -> dict[str, Equipment]:
         """Return what the catalogue tells of each device beyond its tags."""
-        return {
+        inputs = {device: {name: tag.inputs for name, tag in tags.items()} for device, tags in self._derived.items()}
+        told = {
             name: Equipment(
                 device.spec.kind,
                 device.section.path,
                 {tag: each.classification for tag, each in device.section.tags.items() if each.classification},
+                inputs.get(name, {}),
             )
             for name, device in self.settings.devices.items()
         }
+        return {name: Equipment(DERIVED_PROTOCOL, inputs=of) for name, of in inputs.items()} | told
 
     async def _drain(self, delivering: Sequence[asyncio.Task[None]]) -> None:
         assert self._log is not None
@@ -190,14 +234,26 @@ class Agent:
             async with asyncio.timeout(FLUSH_DEADLINE_S):
                 await self._note("gateway_stopped", "stopped on request")
                 await self._log.flush()
+                await self._finish_analytics()
         except TimeoutError:
             log.error(say("the log cannot be written: nothing more is sent either"))
         else:
             await asyncio.gather(*(uplink.drain(DRAIN_DEADLINE_S) for uplink in self._uplinks.values()))
+        if self._deriving is not None:
+            self._deriving.cancel()
         for task in delivering:
             task.cancel()
         if rows := max((self._log.outbox(name).backlog().rows for name in self._uplinks), default=0):
             log.info(say("{rows} rows are kept in the log for the next start", rows=rows))
+
+    async def _finish_analytics(self) -> None:
+        """Let what was read have its outcome in the log, so that it is sent too; the rest comes at the next start."""
+        assert self._log is not None
+        if self._analytics is not None and self._deriving is not None:
+            self._analytics.finish()
+            await asyncio.wait([self._deriving], timeout=FINISH_DEADLINE_S)
+            self._deriving.cancel()
+            await self._log.flush()
 
     def _start_device(self, device: Device) -> None:
         assert self._log is not None
@@ -219,9 +275,7 @@ class Agent:
             for name, tag in device.section.tags.items()
             if tag.deadband or tag.valid
         }
-        classes = {name: DataClass[tag.data_class.upper()] for name, tag in device.section.tags.items()}
-        known = {name: each for name, each in classes.items() if each is not DataClass.TELEMETRY}
-        self._log.classes.tell(device.name, known)
+        self._tell_classes(device.name)
         ingest = Ingest(device.name, rules, self._log.catalogue)
         schedule = driver.schedule if isinstance(driver, Scheduled) else {HOUR_S: len(device.section.tags)}
         tallying = Tallying(device.name, schedule, self._clock)
@@ -237,6 +291,10 @@ class Agent:
         old = self.settings
         if (old.site, old.uplinks, old.log) != (settings.site, settings.uplinks, settings.log):
             log.warning(say("changes of site, uplink and log take effect at the next start"))
+        if (self._analytics is None) != (settings.analytics is None):
+            log.warning(say("analytics begin, or end, at the next start"))
+        elif self._analytics is not None and settings.analytics is not None:
+            self._analytics.change(settings.analytics)
         self.settings = settings
         gone = [name for name, running in self._running.items() if settings.devices.get(name) != running.device]
         for name in gone:
@@ -256,9 +314,27 @@ class Agent:
         if self._log is None:
             raise LogError(say("the log is not open"))
         if isinstance(record, Event):
-            self._events_total += 1
-            self._events.append({"ts": record.ts, "source": record.source, "kind": record.kind, "text": record.message})
+            self._note_event(record)
         await self._log.put(record, tally)
+
+    def _note_event(self, event: Event) -> None:
+        self._events_total += 1
+        self._events.append({"ts": event.ts, "source": event.source, "kind": event.kind, "text": event.message})
+
+    async def _request(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Put what somebody wants of an alarm into the log, where analytics find it in its order."""
+        if self._analytics is None:
+            raise WrongInput(say("no alarms are configured"), say("add `alarms:` to the configuration"))
+        names = self._analytics.health.views.get("alarms", {}).get("names", [])
+        alarm, action = str(asked["alarm"]), str(asked["action"])
+        if alarm != "*" and alarm not in names:
+            near = difflib.get_close_matches(alarm, names, 1, 0.6)
+            hint = say("did you mean {name}?", name=near[0]) if near else say("alarms: {names}", names=", ".join(names))
+            raise WrongInput(say("there is no alarm {name!r}", name=alarm), hint)
+        facts = {"alarm": alarm, "action": action, "by": str(asked.get("by", "")), "seconds": asked.get("seconds")}
+        message = f"{action} {alarm} was asked for"
+        await self._put(Event(self._clock.now(), "gateway", "alarm_request", Severity.INFO, message, facts))
+        return {"asked": alarm}
 
     async def _retry(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """Send again what is set aside, of one uplink or of all, all of it or some `ids`; tell which that is."""
@@ -280,7 +356,8 @@ class Agent:
             "now": self._clock.now(),
             "uptime_s": self._clock.monotonic() - self._started,
             "cpu_s": usage.ru_utime + usage.ru_stime,
-            "rss_mb": {"core": memory_mb(), "worker": None},
+            "rss_mb": {"core": memory_mb(), "worker": self._analytics.memory_mb() if self._analytics else None},
+            "analytics": asdict(self._analytics.health) if self._analytics else None,
             "devices": [
                 asdict(running.health) | {"certificates": [asdict(each) for each in certificates.get(name, ())]}
                 for name, running in self._running.items()

@@ -28,6 +28,19 @@ from simulators.pki import make_pki
 from uplink.keys import make_key, write_key
 
 SITE = "chongqing/plant-1"
+DERIVED = {
+    "cnc-07.cutting": "cnc-07.spindle_load > 5 and cnc-07.spindle_speed > 100",
+    "cnc-07.spindle_load_avg": "avg(cnc-07.spindle_load, 10s)",
+    "plc-1.bottles_per_minute": {"of": "rate(plc-1.bottles, 10s) * 60", "unit": "pcs/min"},
+    "incomer.apparent_power": {
+        "of": " + ".join(f"incomer.u_{phase} * incomer.i_{phase}" for phase in "abc"),
+        "unit": "VA",
+    },
+}
+ALARMS = {
+    "tank nearly full": {"when": "plc-1.level > 85", "deadband": 5, "message": "look at the outlet valve"},
+    "machine alarm": {"when": "cnc-07.alarm > 0", "severity": "high"},
+}
 READY_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 15.0
 CATCH_UP_DEADLINE_S = 10.0
@@ -127,7 +140,8 @@ def _write_configuration(stage: _Stage, listing: dict[str, Any]) -> None:
         "seal_to": "pki/brain.pub",
         "latency": "500ms",
     }
-    YAML().dump({"site": SITE, "devices": listing["devices"], "uplink": uplink}, stage.config)
+    analytics = {"derived": DERIVED, "alarms": ALARMS}
+    YAML().dump({"site": SITE, "devices": listing["devices"], **analytics, "uplink": uplink}, stage.config)
 
 
 @asynccontextmanager
@@ -227,6 +241,7 @@ async def _stop(stage: _Stage, agent: asyncio.subprocess.Process) -> dict[str, A
 async def _until_caught_up(account: Account, final: dict[str, Any]) -> None:
     """Wait for the brain's store to hold what the agent has handed over, or for the deadline: the account will tell."""
     wanted = sum(device["values_read"] - device["values_filtered"] for device in final["devices"])
+    wanted += final["analytics"]["rows_derived_total"]
     try:
         async with asyncio.timeout(CATCH_UP_DEADLINE_S):
             while await asyncio.to_thread(account.delivered) < wanted:
@@ -269,9 +284,11 @@ def _words(summary: dict[str, Any]) -> str:
                 p99=summary["latency_ms"]["p99"],
             ),
             say(
-                "{cpu} µs CPU a value, {memory:.0f} MB",
+                "{cpu} µs CPU a value, {memory:.0f} MB; analytics: {tags} derived tags, {worker:.0f} MB",
                 cpu=summary["cpu_us_per_value"],
                 memory=summary["rss_mb"]["core"],
+                tags=summary["derived_tags"],
+                worker=summary["rss_mb"]["worker"] or 0.0,
             ),
         )
     )

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
 from drivers.api import DriverSection, DriverSpec, Plan
+from edge.agent.analytics_plan import plan as plan_analytics
 from edge.agent.braces import expand, has_braces
 from edge.agent.located import Located, in_order
 from edge.agent.mistakes import LATER, later, translate
@@ -93,18 +94,30 @@ class _Builder:
             self._check_together(devices)
         if isinstance(data.get("log"), dict):
             self._check_secrets(("log",), LogSection, data["log"])
-        tags = {name: device.section.tags.keys() for name, device in devices.items()}
+        tags = {name: set(device.section.tags) for name, device in devices.items()}
+        for name in root.derived if isinstance(root, SiteSection) else ():
+            device_name, _, tag = name.partition(".")
+            tags.setdefault(device_name, set()).add(tag)
         uplinks = self._uplinks(data.get("uplink"), tags)
         if not isinstance(root, SiteSection):
             return None
+        analytics = plan_analytics(root, devices, lambda problem: self._tell(problem, data))
         return Settings(
             site=root.site,
             timezone=root.timezone,
             devices=devices,
             uplinks=uplinks,
             log=root.log,
+            analytics=analytics,
             folder=self._folder,
         )
+
+    def _tell(self, problem: Problem, data: Mapping[str, Any]) -> None:
+        """Keep a problem of analytics. A derived tag may be its expression alone: then it has no key `of`."""
+        path = problem.path
+        if path[0] == "derived" and path[-1] == "of" and isinstance(data["derived"].get(path[1]), str):
+            problem = replace(problem, path=path[:-1])
+        self.problems.append(problem)
 
     def _uplinks(self, raw: Any, tags: Mapping[str, Collection[str]]) -> tuple[UplinkSection, ...]:
         """Return the uplinks, from one section or a list of them, with absolute file names."""

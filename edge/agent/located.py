@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from edge.core.errors import ConfigError, Problem
@@ -26,7 +26,7 @@ class Span:
 class Located(Problem):
     """A problem that knows where it stands."""
 
-    span: Span = Span("")
+    span: Span = field(default=Span(""), kw_only=True)
 
 
 def render(problem: Problem) -> str:

@@ -13,7 +13,6 @@ from edge.core.section import fields_by_key
 
 LATER = {
     "energy": "energy and carbon",
-    "alarms": "alarms",
 }
 """Keys of the published grammar that this version does not have yet, with what they belong to."""
 

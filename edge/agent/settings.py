@@ -14,6 +14,7 @@ from drivers.api import DriverSection, DriverSpec
 from edge.agent.located import Located
 from edge.agent.secrets import find_secret, missing_secret
 from edge.analytics.condition.section import MachineSection
+from edge.analytics.section import AnalyticsSections
 from edge.core.errors import ConfigError, Problem
 from edge.core.language import say
 from edge.core.section import Duration, SecretName, Section, Size, refuse
@@ -70,7 +71,7 @@ class LogSection(Section):
     """How long readings may wait in memory before they are durable."""
 
 
-class SiteSection(Section):
+class SiteSection(AnalyticsSections):
     """A gateway: who it is and where it delivers. What it reads, `devices`, belongs to the drivers."""
 
     site: Annotated[str, AfterValidator(_check_site), Field(max_length=SITE_LENGTH_MAX, examples=["chongqing/plant-1"])]
@@ -109,6 +110,7 @@ class Settings:
     devices   by name, in the order of the file
     uplinks   none when nothing is sent; their file names are absolute
     log       limits of the log
+    analytics the analytics worker's plan, None where nothing asks for a worker
     folder    where the configuration lies; relative names and secrets begin here
     problems  warnings only
     """
@@ -118,6 +120,7 @@ class Settings:
     devices: Mapping[str, Device]
     uplinks: tuple[UplinkSection, ...]
     log: LogSection
+    analytics: Mapping[str, Any] | None
     folder: Path
     problems: tuple[Located, ...] = field(default=(), compare=False)
 

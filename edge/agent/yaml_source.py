@@ -47,8 +47,13 @@ class Source:
     def _at(self, problem: Problem, span: Span) -> Located:
         lines = self._lines.get(span.file, [])
         text = lines[span.line - 1] if 0 < span.line <= len(lines) else ""
+        if problem.within is not None:
+            column, length = problem.within
+            if column < span.length:  # else the value is written over several lines: its beginning is marked
+                quoted = text[span.column - 1 : span.column] in ("'", '"')
+                span = replace(span, column=span.column + column + quoted, length=length)
         return Located(
-            problem.path, problem.message, problem.hint, problem.severity, problem.on, replace(span, text=text)
+            problem.path, problem.message, problem.hint, problem.severity, problem.on, span=replace(span, text=text)
         )
 
     def add_file(self, path: Path, shown: str, under: KeyPath | None = None) -> None:

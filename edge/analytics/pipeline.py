@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
-from typing import Any
+from typing import Any, TypeAlias
 
 import cbor2
 import numpy as np
@@ -27,20 +27,32 @@ STATE_VERSION = 1
 _HEAD = struct.Struct("<2sBxI")
 
 
+Keep: TypeAlias = Sequence[tuple[int, int]]
+"""Numbers of the items of a step that operators see, as ranges: first, and the one behind the last."""
+
+
 class BadState(YulinkError):
     """A stored state is cut, changed, or of another version. The worker begins anew, and an event says so."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of one step: derived readings as (path of the output, reading), blocks, and events."""
+    """What came of one step: derived readings as (path of the output, reading), blocks, and events.
+
+    items      how many rows, blocks and events of the gateway the step released to the operators
+    set_aside  of them, those that were kept from the operators, as (path, source time)
+    """
 
     readings: list[tuple[str, Reading]] = field(default_factory=list)
     waveforms: list[tuple[str, Waveform]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    items: int = 0
+    set_aside: list[tuple[str, int]] = field(default_factory=list)
 
     def add(self, more: "Outcome") -> None:
         """Put what came of a later step behind."""
+        self.items += more.items
+        self.set_aside += more.set_aside
         self.readings += more.readings
         self.waveforms += more.waveforms
         self.events += more.events
@@ -97,23 +109,26 @@ class Pipeline:
         self._slots = np.array([slot for _, (slot, _) in known], np.int32)
         self._unsigned = np.array([kind is ValueKind.UINT64 for _, (_, kind) in known], np.bool_)
 
-    def take(self, record: Record, stored: int | None) -> Outcome:
-        """Take the next record, stored at this log time, and return what follows from it."""
+    def take(self, record: Record, stored: int | None, keep: Keep | None = None) -> Outcome:
+        """Take the next record, stored at this log time, and return what follows from it.
+
+        `keep` says which of the items that it releases the operators see; None is all.
+        """
         match record:
             case Event():
-                return self._note(record, stored)
+                return self._note(record, stored, keep)
             case Waveform():
                 known = self._tags.get(record.tag)
                 rows = EMPTY if known is None else replace(EMPTY, waveforms=[(known[0], record)])
             case Batch():
                 rows = self._rows(record)
         self._sequencer.add(rows, stored)
-        return self._run()
+        return self._run(keep=keep)
 
-    def pass_time(self, log_now: int) -> Outcome:
+    def pass_time(self, log_now: int, keep: Keep | None = None) -> Outcome:
         """Let event time go on to this log time, up to which nothing more had come."""
         self._sequencer.pass_time(log_now)
-        return self._run()
+        return self._run(keep=keep)
 
     def settle(self, now: int) -> Outcome:
         """Let event time go on to `now`, as nothing earlier will come: for a recording, that is known."""
@@ -145,7 +160,7 @@ class Pipeline:
             text[:] = batch.value
         return Rows(self._slots[place], batch.ts, batch.ts, value, exact, text, batch.quality, np.zeros(n, np.bool_))
 
-    def _note(self, event: Event, stored: int | None) -> Outcome:
+    def _note(self, event: Event, stored: int | None, keep: Keep | None) -> Outcome:
         if event.source == GATEWAY and stored is not None:
             by = 0
             if event.kind == STARTED:
@@ -158,11 +173,13 @@ class Pipeline:
                 self._sequencer.shift(by)
                 for placed in self._operators:
                     placed.operator.shift(by)
-        return self._run([event])
+        return self._run([event], keep)
 
-    def _run(self, events: Sequence[Event] = ()) -> Outcome:
+    def _run(self, events: Sequence[Event] = (), keep: Keep | None = None) -> Outcome:
         rows, now = self._sequencer.release(), self._sequencer.now
-        outcome = Outcome()
+        outcome = Outcome(items=len(rows) + len(rows.waveforms) + len(events))
+        if keep is not None:
+            rows, events = self._kept(rows, events, keep, outcome)
         for placed in self._operators:
             operator = placed.operator
             mine = _select(rows, placed.local, events)
@@ -178,6 +195,24 @@ class Pipeline:
         outcome.readings.sort(key=lambda each: (settled(each[1]), each[0]))
         outcome.events.sort(key=lambda event: event.ts)
         return outcome
+
+    def _kept(self, rows: Rows, events: Sequence[Event], keep: Keep, outcome: Outcome) -> tuple[Rows, Sequence[Event]]:
+        """Return the items whose numbers lie in the ranges; of the others, note what they were."""
+        kept = np.zeros(outcome.items, np.bool_)
+        for first, last in keep:
+            kept[first:last] = True
+        n, m = len(rows), len(rows.waveforms)
+        gone = [
+            (self._paths[slot], ts) for slot, ts in zip(rows.slot[~kept[:n]], rows.ts[~kept[:n]].tolist(), strict=True)
+        ]
+        gone += [
+            (self._paths[slot], wave.ts) for number, (slot, wave) in enumerate(rows.waveforms) if not kept[n + number]
+        ]
+        gone += [(event.source, event.ts) for number, event in enumerate(events) if not kept[n + m + number]]
+        outcome.set_aside += gone
+        waves = [wave for number, wave in enumerate(rows.waveforms) if kept[n + number]]
+        left = [event for number, event in enumerate(events) if kept[n + m + number]]
+        return replace(rows.take(kept[:n]), waveforms=waves), left
 
     def view(self) -> dict[str, Any]:
         """Return what the operators show, by their names."""

@@ -9,20 +9,24 @@ A new kind is a line here and a module with `make(settings) -> Sequence[Operator
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 from edge.analytics.operator import Operator
 from edge.analytics.pipeline import Pipeline
 
-KINDS: Mapping[str, str] = {}
-"""Kind of a part → the module that makes its operators."""
+KINDS: Mapping[str, str] = {
+    "derived": "edge.analytics.derived",
+    "alarms": "edge.analytics.alarms",
+}
+"""Kind of a part → the module that makes its operators. A kind that is not here is a module's own name."""
 
 
 def build(plan: Mapping[str, Any]) -> Pipeline:
     """Return the pipeline of a plan. Raises ValueError for operators that read from each other in a circle."""
     operators: list[Operator] = []
     for part in plan["parts"]:
-        make: Callable[[Mapping[str, Any]], Sequence[Operator]] = import_module(KINDS[part["kind"]]).make
+        make: Callable[[Mapping[str, Any]], Sequence[Operator]] = _module(part["kind"]).make
         operators += make(part["settings"])
     return Pipeline(operators, round(plan["wait_s"] * 1e9))
 
@@ -30,4 +34,8 @@ def build(plan: Mapping[str, Any]) -> Pipeline:
 def warm_up(plan: Mapping[str, Any]) -> None:
     """Compile what the plan's operators need, so that the first reading does not wait for it."""
     for kind in {part["kind"] for part in plan["parts"]}:
-        getattr(import_module(KINDS[kind]), "warm_up", lambda: None)()
+        getattr(_module(kind), "warm_up", lambda: None)()
+
+
+def _module(kind: str) -> ModuleType:
+    return import_module(KINDS.get(kind, kind))

@@ -45,7 +45,7 @@ class LogError(YulinkError):
 class Problem:
     """One thing wrong in the configuration, at the place `path` (keys and list indexes from the root).
 
-    `on` says what the caret marks: the key or the value at that path.
+    `on` says what the caret marks: the key or the value at that path; `within` the part of it: column from 0, length.
     """
 
     path: tuple[str | int, ...]
@@ -53,6 +53,7 @@ class Problem:
     hint: str = ""
     severity: Literal["error", "warning"] = "error"
     on: Literal["key", "value"] = "value"
+    within: tuple[int, int] | None = None
 
 
 class ConfigError(YulinkError):

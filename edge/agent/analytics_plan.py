@@ -1,0 +1,155 @@
+"""From the configuration's analytics to the worker's plan, or to what is wrong with them."""
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from edge.analytics.expression.check import Checked, Known, Type, check
+from edge.analytics.expression.deadband import has_limit
+from edge.analytics.expression.syntax import ExpressionError
+from edge.analytics.section import AnalyticsSections, DerivedTag
+from edge.core.errors import Problem
+from edge.core.language import say
+
+if TYPE_CHECKING:
+    from edge.agent.settings import Device
+
+EXPRESSIONS_MAX = 2000
+PATH_PATTERN = re.compile(r"[^\W_][\w-]*\.[^\W_][\w-]*")
+
+_TYPES = {"bool": Type.BOOL, "text": Type.TEXT, "waveform": None}
+
+Tell = Callable[[Problem], None]
+
+
+def plan(sections: AnalyticsSections, devices: Mapping[str, "Device"], tell: Tell) -> dict[str, Any] | None:
+    """Return the worker's plan, None when nothing asks for a worker. What is wrong is told, each at its place."""
+    tags = _Tags(sections, devices, tell)
+    derived = {path: each for path in sections.derived if (each := tags.derived(path)) is not None}
+    alarms = {name: each for name in sections.alarms if (each := _alarm(name, sections, tags, tell)) is not None}
+    for key, count in (("derived", len(sections.derived)), ("alarms", len(sections.alarms))):
+        if count > EXPRESSIONS_MAX:
+            tell(Problem((key,), say("more than {count} expressions", count=EXPRESSIONS_MAX), on="key"))
+    parts: list[dict[str, Any]] = []
+    if derived:
+        parts.append({"kind": "derived", "settings": derived})
+    if alarms:
+        how = sections.analytics
+        settings = {"alarms": alarms, "flood_limit": how.flood, "flood_ns": round(how.flood_time * 1e9)}
+        parts.append({"kind": "alarms", "settings": settings})
+    if not parts:
+        return None
+    how = sections.analytics
+    return {"wait_s": how.wait, "memory_mb": how.memory / 1e6, "parts": parts}
+
+
+class _Tags:
+    """What is known of every tag, the derived ones included."""
+
+    def __init__(self, sections: AnalyticsSections, devices: Mapping[str, "Device"], tell: Tell) -> None:
+        self._sections = sections
+        self._devices = devices
+        self._tell = tell
+        self._checked: dict[str, Checked | None] = {}
+        self._visiting: list[str] = []
+
+    def known(self) -> list[str]:
+        """Return the paths of all tags."""
+        own = [f"{name}.{tag}" for name, device in self._devices.items() for tag in device.section.tags]
+        return [*own, *self._sections.derived]
+
+    def look_up(self, path: str) -> Known | None:
+        """Return what is known of a tag, None if there is none."""
+        if path in self._sections.derived:
+            checked = self.check(path)
+            unit = self._sections.derived[path].unit
+            if checked is None:
+                return Known(Type.ANY)
+            return Known(checked.type, checked.unit if unit is None else unit)
+        device, _, name = path.partition(".")
+        if device not in self._devices:
+            return None
+        tag = self._devices[device].section.tag_of(name)
+        if tag is None:
+            return None
+        kind = tag.value_kind()
+        found = Type.ANY if kind is None else _TYPES.get(kind, Type.NUMBER)
+        return None if found is None else Known(found, tag.unit or None)
+
+    def check(self, path: str) -> Checked | None:
+        """Return a derived tag's expression, None if it is wrong, which is told once."""
+        if path not in self._checked:
+            if path in self._visiting:
+                circle = " → ".join([*self._visiting[self._visiting.index(path) :], path])
+                message = say("{path} is made of itself: {circle}", path=path, circle=circle)
+                self._tell(Problem(("derived", path), message, say("break the circle"), on="key"))
+                self._checked[path] = None
+                return None
+            self._visiting.append(path)
+            given = self._sections.derived[path]
+            found = self.expression(("derived", path), "of", given.of)
+            self._visiting.pop()
+            self._checked.setdefault(path, found)
+        return self._checked[path]
+
+    def expression(self, place: tuple[str, ...], key: str, text: str) -> Checked | None:
+        """Return a checked expression, None if it is wrong, which is told at its column."""
+        try:
+            return check(text, self.look_up, self.known)
+        except ExpressionError as error:
+            within = error.column, error.length
+            self._tell(Problem((*place, key), error.message, error.hint, within=within))
+            return None
+
+    def derived(self, path: str) -> dict[str, Any] | None:
+        """Return a derived tag as the plan has it."""
+        given = self._sections.derived[path]
+        device, _, name = path.partition(".")
+        if not PATH_PATTERN.fullmatch(path):
+            hint = say("write device.tag: letters, digits, _ and -")
+            self._tell(Problem(("derived", path), say("{name!r} is not a tag's path", name=path), hint, on="key"))
+            return None
+        if device in self._devices and name in self._devices[device].section.tags:
+            message = say("the device {device} has a tag {name} already", device=device, name=name)
+            self._tell(Problem(("derived", path), message, say("choose another name"), on="key"))
+            return None
+        checked = self.check(path)
+        if checked is None:
+            return None
+        self._check_unit(path, given, checked)
+        unit = given.unit if given.unit is not None else checked.unit
+        return {"of": given.of, "kind": checked.kind, "unit": unit or "", "class": given.data_class}
+
+    def _check_unit(self, path: str, given: DerivedTag, checked: Checked) -> None:
+        if given.unit is not None and checked.unit and checked.unit != given.unit and checked.type is Type.NUMBER:
+            message = say("the expression is in {found}, not in {unit}", found=checked.unit, unit=given.unit)
+            hint = say("convert it with a factor, e.g. (x) * 0.001, or leave `unit` out")
+            self._tell(Problem(("derived", path, "unit"), message, hint))
+
+
+def _alarm(name: str, sections: AnalyticsSections, tags: _Tags, tell: Tell) -> dict[str, Any] | None:
+    given = sections.alarms[name]
+    place = ("alarms", name)
+    checked = tags.expression(place, "when", given.when)
+    if checked is None:
+        return None
+    if checked.type not in (Type.BOOL, Type.ANY):
+        near = difflib.get_close_matches(given.when, tags.known(), 1, 0.6)
+        message = say("an alarm needs true or false, this is {found}", found=checked.type.words)
+        tell(
+            Problem((*place, "when"), message, say("compare it: {example}", example=f"{near[0] if near else 'x'} > 0"))
+        )
+        return None
+    if given.deadband and not has_limit(checked.node):
+        message = say("a dead-band needs a comparison with a limit")
+        tell(Problem((*place, "deadband"), message, say("write e.g. {example}", example="when: x > 75")))
+    return {
+        "when": given.when,
+        "for_ns": round(given.after * 1e9),
+        "clear_for_ns": round(given.clear_for * 1e9),
+        "deadband": given.deadband,
+        "latch": given.latch,
+        "severity": given.severity,
+        "message": given.message,
+    }
