@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import verification
@@ -37,7 +37,7 @@ def split_chain(der: bytes) -> list[x509.Certificate]:
         found.append(x509.load_der_x509_certificate(der[:length]))
         der = der[length:]
     if not found:
-        raise ValueError("empty")
+        raise ValueError("there is none")
     return found
 
 
@@ -213,6 +213,14 @@ def _revocation_lists(pem: str) -> list[x509.CertificateRevocationList]:
     begin, end = "-----BEGIN X509 CRL-----", "-----END X509 CRL-----"
     parts = [part.partition(end)[0] for part in pem.split(begin)[1:]]
     return [x509.load_pem_x509_crl(f"{begin}{part}{end}\n".encode()) for part in parts]
+
+
+def has_rsa_key(certificate: x509.Certificate) -> bool:
+    """Tell whether its key is one that the policies here can use."""
+    try:
+        return isinstance(certificate.public_key(), rsa.RSAPublicKey)
+    except (UnsupportedAlgorithm, ValueError):
+        return False
 
 
 def is_self_consistent(certificate: x509.Certificate) -> bool:

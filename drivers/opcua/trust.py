@@ -8,7 +8,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from drivers.api import DeviceContext
-from drivers.opcua.certificate import Fault, day, describe, faults_of, is_self_consistent, is_signed_by, split_chain
+from drivers.opcua.certificate import (
+    Fault,
+    day,
+    describe,
+    faults_of,
+    has_rsa_key,
+    is_self_consistent,
+    is_signed_by,
+    split_chain,
+)
 from drivers.opcua.section import DEPRECATED, OpcUaSection
 from edge.core.errors import Untrusted
 from edge.core.language import say
@@ -39,10 +48,15 @@ class ServerTrust:
             chain = split_chain(der or b"")
         except ValueError as error:
             raise Untrusted(
-                say("{url} shows no certificate that can be read", url=self._section.opcua),
+                say("{url} shows no certificate that can be read: {error}", url=self._section.opcua, error=error),
                 say("have the server's certificate made anew"),
             ) from error
         leaf = chain[0]
+        if not has_rsa_key(leaf):
+            raise Untrusted(
+                say("the certificate of {url} has no RSA key", url=self._section.opcua),
+                say("have the server's certificate made anew"),
+            )
         if not is_self_consistent(leaf):
             raise Untrusted(
                 say("the certificate of {url} is forged: its signature is wrong", url=self._section.opcua),

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
@@ -186,6 +186,42 @@ def test_what_is_no_certificate_is_refused(garbage: bytes | None) -> None:
         trust(None, clock_now()).judge(garbage, APPLICATION_URI)
 
 
+def test_a_key_that_no_policy_can_use_is_told() -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "machine")])
+    signing = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    names = x509.SubjectAlternativeName([x509.DNSName("localhost")])
+    der = sign(signing, name, name, key.public_key(), names).public_bytes(Encoding.DER)
+    with pytest.raises(Untrusted, match="has no RSA key"):
+        trust(None, clock_now(), trust="first-use").judge(der, APPLICATION_URI)
+
+
+def test_what_an_operator_decides_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    der, _ = application_identity(APPLICATION_URI)
+    with pytest.raises(Untrusted):
+        trust(tmp_path, clock_now()).judge(der, APPLICATION_URI)
+    known = TrustList(tmp_path)
+    (entry,) = known.all()
+    stale = entry.devices["machine"]
+    known.decide("machine", "accepted", clock_now().now())
+    stale.last_seen += 2 * DAY_NS
+    known.note(entry.certificate, "machine", stale)  # an agent that read the list before that
+    assert known.all()[0].devices["machine"].state == "accepted"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can leave files that the agent cannot use")
+async def test_what_root_makes_belongs_to_the_agents_user(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    data_dir.mkdir()
+    os.chown(data_dir, 1234, 1234)
+    OwnCertificates(data_dir).candidates(clock_now().now())
+    with pytest.raises(Untrusted):
+        trust(data_dir, clock_now()).judge(application_identity(APPLICATION_URI)[0], APPLICATION_URI)
+    made = list(data_dir.rglob("*"))
+    assert len(made) == 8  # two folders and the one between, two locks, key, certificate, entry
+    assert {file.stat().st_uid for file in made} == {1234}
+
+
 def test_a_changed_byte_is_a_forgery() -> None:
     der, _ = application_identity(APPLICATION_URI)
     forged = der[:-1] + bytes([der[-1] ^ 1])
@@ -207,15 +243,23 @@ def test_an_authority_vouches_for_its_servers_until_it_takes_one_back(tmp_path: 
         trust(tmp_path, clock_now()).judge(der, APPLICATION_URI)
     with pytest.raises(Untrusted, match="holds no certificate"):
         trust(tmp_path, clock_now(), {"ca": "oops"}, ca="ca").judge(der, APPLICATION_URI)
+    between_key, between = make_authority("Workshop CA", key, authority)
+    chain = issue(between_key, between) + between.public_bytes(Encoding.DER)
+    trust(tmp_path, clock_now(), {"ca": pem}, ca="ca").judge(chain, APPLICATION_URI)
+    with pytest.raises(Untrusted):  # the link is missing
+        trust(tmp_path, clock_now(), {"ca": pem}, ca="ca").judge(issue(between_key, between), APPLICATION_URI)
     revoked = pem + revocation_list(key, authority, der)
     with pytest.raises(Untrusted):
         trust(tmp_path, clock_now(), {"ca": revoked}, ca="ca").judge(der, APPLICATION_URI)
 
 
-def make_authority(name: str) -> tuple[rsa.RSAPrivateKey, x509.Certificate]:
+def make_authority(
+    name: str, signing: rsa.RSAPrivateKey | None = None, above: x509.Certificate | None = None
+) -> tuple[rsa.RSAPrivateKey, x509.Certificate]:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    return key, sign(key, subject, subject, key.public_key(), x509.BasicConstraints(ca=True, path_length=None))
+    issuer = above.subject if above else subject
+    return key, sign(signing or key, issuer, subject, key.public_key(), x509.BasicConstraints(True, None))
 
 
 def issue(key: rsa.RSAPrivateKey, authority: x509.Certificate) -> bytes:
