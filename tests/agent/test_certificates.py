@@ -32,17 +32,19 @@ async def test_the_agent_waits_for_the_operators_word_and_then_reads_without_a_n
         def cnc() -> dict[str, Any]:
             return next(iter(agent.describe()["devices"]), {"state": "", "reason": ""})
 
-        await until(lambda: cnc()["state"] == "lost")
-        assert "not trusted yet" in cnc()["reason"]
-        (told,) = [event for event in agent.describe()["events"] if event["kind"] == "certificate_refused"]
-        assert "thumbprint" in told["text"]
-        shown = status_command.render(agent.describe())
-        assert "yulink trust accept " in shown
-        assert main(["trust", "accept", "cnc-07", "--data-dir", str(tmp_path / "data")]) == 0
-        await until(lambda: cnc()["state"] == "connected", 15)
-        assert [each["whose"] for each in cnc()["certificates"]] == ["server", "own"]
-        agent.stop()
-        await running
+        try:
+            await until(lambda: cnc()["state"] == "lost", 30)
+            assert "not trusted yet" in cnc()["reason"]
+            (told,) = [event for event in agent.describe()["events"] if event["kind"] == "certificate_refused"]
+            assert "thumbprint" in told["text"]
+            shown = status_command.render(agent.describe())
+            assert "yulink trust accept " in shown
+            assert main(["trust", "accept", "cnc-07", "--data-dir", str(tmp_path / "data")]) == 0
+            await until(lambda: cnc()["state"] == "connected", 30)
+            assert [each["whose"] for each in cnc()["certificates"]] == ["server", "own"]
+        finally:
+            agent.stop()
+            await running
 
 
 async def test_an_end_is_told_a_month_a_week_and_a_day_before_each_once() -> None:

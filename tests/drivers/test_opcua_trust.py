@@ -44,7 +44,7 @@ def settings(url: str, **more: Any) -> dict[str, Any]:
 
 
 async def reads(driver: Any, catalogue: Catalogue) -> bool:
-    async with asyncio.timeout(15), driver.connect() as session:
+    async with asyncio.timeout(40), driver.connect() as session:
         return bool((await read_rows(session, catalogue))["speed"][0] == 1480.5)
 
 
