@@ -37,10 +37,10 @@ class Contents:
         hour = 0
         if cut.held:
             try:
-                found = await quarantine.find(self._database.read, self._source.vault, cut.held)
+                hour, records = await quarantine.find(self._database.read, self._source.vault, cut.held)
             except CorruptSegment:
-                found = None
-            records, gaps = found or [], [] if found else [Gap(cut.rows, 0, 0, GONE)]
+                records = []
+            gaps = [] if records else [Gap(cut.rows, 0, 0, GONE)]
         else:
             records, gaps = await self._rows_of(cut)
             hour = await self._hour(cut) if cut.priority != Priority.EVENT else 0

@@ -16,12 +16,12 @@ from edge.core.batch import Batch, Event, Record, Waveform
 from edge.core.catalogue import TAG_ID_MAX, Catalogue
 from edge.core.delivery import Priority
 from edge.core.errors import CorruptSegment
-from edge.core.ledger import COUNTS, LATE_NS, Line, Tally
+from edge.core.ledger import COUNTS, HOUR_NS, LATE_NS, Line, Tally
 from edge.core.quality import bad_mask, is_bad
 
 HOURS_MAX = 400 * 24
 COUNTED = 2  # `handed` of a parcel: 1 counted as sent, 2 as committed, which a replay does not do again
-BEFORE_UPLINK, DAMAGED = "pruned before this uplink", "log damaged"
+BEFORE_UPLINK, DAMAGED, SET_ASIDE = "pruned before this uplink", "log damaged", "set aside"
 
 
 class Picks(Protocol):
@@ -71,6 +71,10 @@ CREATE TABLE ledger_drop (hour INTEGER NOT NULL, device INTEGER NOT NULL, consum
 CREATE TABLE ledger_device (number INTEGER PRIMARY KEY, name TEXT NOT NULL);
 """
 
+FIRST = """
+CREATE TABLE ledger_first (device INTEGER PRIMARY KEY, hour INTEGER NOT NULL, before_ms INTEGER NOT NULL);
+"""
+
 
 _COLUMNS = ", ".join(COUNTS)
 _ADDED = ", ".join(f"{name} = {name} + excluded.{name}" for name in COUNTS)
@@ -90,6 +94,7 @@ class Ledger:
         self._device_of: npt.NDArray[np.intp] = np.zeros(1, np.intp)
         self._consumers: tuple[str, ...] = ()
         self._filters: dict[str, Wanted] = {}
+        self._begun = set[int]()
         self.hours: set[int] = set()
         """Hours with a line that may have changed since it was told."""
 
@@ -106,6 +111,7 @@ class Ledger:
         After damage, for all of them, what it lost. `read` gives the record of a position's body.
         """
         await self.load(db.execute_fetchall)
+        self._begun.clear()
         self._consumers = tuple(consumers)
         self._filters = {name: wanted for name, wanted in consumers.items() if not wanted.is_whole}
         # A filter may change for all of the log as long as nothing was promised under the old one.
@@ -194,13 +200,17 @@ class Ledger:
     async def store(
         self,
         db: aiosqlite.Connection,
-        hour: int,
+        now: int,
         put: Sequence[tuple[Record | None, Tally | None]],
         first: int,
         records: Sequence[Record],
         devices: Sequence[bytes | None],
     ) -> None:
-        """Count what a transaction stores: records from the position `first` on, and what was `put` for them."""
+        """Count what a transaction stores: records from the position `first` on, and what was `put` for them.
+
+        They are counted in the hour of `now`, in nanoseconds since 1970 UTC.
+        """
+        hour = now // HOUR_NS
         tallies: dict[int, Tally] = {}
         stored: Counter[int] = Counter()
         for record, tally in put:
@@ -216,6 +226,9 @@ class Ledger:
              each.connected_ms)
             for number, each in tallies.items()
         ]  # fmt: skip
+        for number, each in tallies.items():
+            if number not in self._begun:
+                await self._begin_device(db, number, hour, now % HOUR_NS // 10**6 - each.watched_ms)
         if rows:
             self.hours.add(hour)
             await db.executemany(
@@ -227,6 +240,13 @@ class Ledger:
             for position, (stored_record, blob) in enumerate(zip(records, devices, strict=True), first):
                 if blob:
                     await self._withhold(db, consumer, position, hour, stored_record, blob)
+
+    async def _begin_device(self, db: aiosqlite.Connection, number: int, hour: int, before_ms: int) -> None:
+        """Keep how much of its first hour was over when a device came, unless that is on file already."""
+        if await db.execute_fetchall("SELECT 1 FROM ledger_first WHERE device = ?", (number,)):
+            self._begun.add(number)  # from now on nobody asks: this transaction did not write it, so it stays
+        else:
+            await db.execute("INSERT INTO ledger_first VALUES (?, ?, ?)", (number, hour, max(before_ms, 0)))
 
     def _untallied(self, record: Record | None) -> Iterable[tuple[int, Tally]]:
         """What was put without a tally counts as due and read in its own place, so that the sums close for it too."""
@@ -249,14 +269,17 @@ class Ledger:
         committed: bool,
         corrupt: Set[int],
         pieces: Mapping[int, Sequence[Record]],
+        held: Mapping[int, tuple[int, Sequence[Record]]],
     ) -> None:
         """Count parcels of data as sent or as committed, each the first time; before their state is changed.
 
-        `pieces` are the records of those that hold a part of a segment. Rows at the positions `corrupt` went out as a
-        gap: they are dropped when the rest is committed.
+        `pieces` are the records of those that hold a part of a segment; `held`, hour and records of those from the
+        quarantine: committed, they are set aside no more. Rows at the positions `corrupt` went out as a gap: they are
+        dropped when the rest is committed.
         """
         ways: dict[Key, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
         lost: dict[Key, int] = Counter()
+        back: dict[Key, int] = Counter()
         for seq in seqs:
             found = await db.execute_fetchall(
                 "SELECT first, last, handed FROM parcel"
@@ -266,6 +289,12 @@ class Ledger:
             for first, last, handed in found:
                 if handed >= COUNTED or (handed and not committed):
                     continue
+                for (hour, device), rows in self._of_hour(*held.get(seq, (0, ()))).items():
+                    way = ways[hour, device]
+                    way[0] += 0 if handed else rows
+                    if committed:  # nobody waits for them for less than a minute
+                        way[1], way[2] = way[1] + rows, way[2] + rows
+                        back[hour, device] -= rows
                 for position, hour, stored, devices in await self._segments(db, consumer, first, last):
                     if seq in pieces:
                         devices = b"".join(self.devices(piece) or b"" for piece in pieces[seq])
@@ -283,15 +312,19 @@ class Ledger:
         )
         await self._add_ways(db, consumer, ways)
         await self._add_dropped(db, consumer, "corrupt segment", lost)
+        await self._add_dropped(db, consumer, SET_ASIDE, back)
 
     async def set_aside(self, db: aiosqlite.Connection, consumer: str, hour: int, records: Sequence[Record]) -> None:
         """Count rows of an hour that cannot pass."""
-        lost: dict[Key, int] = Counter()
-        for record in records:
+        await self._add_dropped(db, consumer, SET_ASIDE, self._of_hour(hour, records))
+
+    def _of_hour(self, hour: int, records: Sequence[Record]) -> dict[Key, int]:
+        """Return the rows of each device, by the hour in which they were stored; none when that is unknown (0)."""
+        found: dict[Key, int] = Counter()
+        for record in records if hour else ():
             for device, rows in self._rows(self.devices(record) or b""):
-                lost[hour, device] += rows
-        if hour:
-            await self._add_dropped(db, consumer, "set aside", lost)
+                found[hour, device] += rows
+        return found
 
     async def drop(self, db: aiosqlite.Connection, positions: Sequence[int], why: str) -> None:
         """Count segments that are about to be deleted, for every consumer that has not committed them."""

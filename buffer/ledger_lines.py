@@ -60,12 +60,19 @@ async def lines(fetch: Fetch, ledger: Names, consumers: Sequence[str], first: in
     for hour, name, consumer, reason, rows in await fetch(
         "SELECT hour, device, consumer, reason, rows FROM ledger_drop WHERE hour BETWEEN ? AND ?", span
     ):
-        dropped[hour, name, consumer][reason] = rows
+        if rows:
+            dropped[hour, name, consumer][reason] = rows
     ways = {
         (hour, name, consumer): Way(sent, committed, late, withheld, dropped.get((hour, name, consumer), {}))
         for hour, name, consumer, sent, committed, late, withheld in await fetch(
             "SELECT hour, device, consumer, sent, committed, late, withheld FROM ledger_way WHERE hour BETWEEN ? AND ?",
             span,
+        )
+    }
+    before = {
+        (hour, name): before_ms
+        for name, hour, before_ms in await fetch(
+            "SELECT device, hour, before_ms FROM ledger_first WHERE hour BETWEEN ? AND ?", span
         )
     }
     columns = ("hour", "device", "revision", *COUNTS)
@@ -78,5 +85,6 @@ async def lines(fetch: Fetch, ledger: Names, consumers: Sequence[str], first: in
             each: ways.get(key := (row[0], row[1], each)) or Way(dropped=dropped.get(key, {})) for each in consumers
         }
         counts = dict(zip(columns, row, strict=True))
-        found.append(Line(**counts | {"device": ledger.name(row[1])}, uplinks=uplinks))
+        named = {"device": ledger.name(row[1]), "before_ms": before.get((row[0], row[1]), 0)}
+        found.append(Line(**counts | named, uplinks=uplinks))
     return found

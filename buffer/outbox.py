@@ -346,10 +346,13 @@ class ParcelOutbox:
         rows = sum(map(rows_of, parcel.records))
         chain = (*cut.instead_of, cut.identity)
         if cut.held or not rows:  # its rows lie in quarantine already, or it has none: only its number is given back
-            await self._add([self._notice(parcel.gaps, gone=[(epoch, seq, seq)])], instead_of=cut)
-            return 0
+            notice = self._notice(parcel.gaps, gone=[(epoch, seq, seq)])
+            await self._add([notice], instead_of=cut, also=lambda db: quarantine.give_back(db, self.name, cut))
+            return cut.rows if cut.held else 0
         times = [time for record in parcel.records for time in times_of(record)]
-        entry = Quarantined(0, self.name, epoch, seq, self._time.now(), reason, rows, min(times), max(times), chain)
+        entry = Quarantined(
+            0, self.name, epoch, seq, self._time.now(), reason, rows, min(times), max(times), chain, hour=parcel.hour
+        )
         notice = self._notice([*parcel.gaps, Gap(rows, min(times), max(times), f"set aside: {reason}")])
         notice.instead_of = chain
         data = quarantine.pack(self._source.vault, parcel.records)
@@ -406,7 +409,7 @@ class ParcelOutbox:
                     "UPDATE parcel SET state = ? WHERE consumer = ? AND epoch = ? AND seq = ?",
                     (State.REPLACED, self.name, *instead_of.identity),
                 )
-            await db.executemany(f"INSERT {INTO_PARCEL}", [cut.row(self.name) for cut in cuts])
+            await quarantine.put_parcels(db, self.name, cuts)
             if instead_of is not None:  # what was counted as sent is not counted so again
                 await db.executemany(
                     "UPDATE parcel SET handed ="
@@ -427,12 +430,10 @@ class ParcelOutbox:
     async def confirm(self, epoch: int, seqs: Sequence[int]) -> int:
         """Record delivery of exactly these parcels and return how many were still open."""
         done = [seq for seq in seqs if (epoch, seq) in self._waiting]
-        held = [(self._waiting[epoch, seq].held,) for seq in done if self._waiting[epoch, seq].held]
-        if held:
-            await self._writer.do(lambda db: db.executemany("DELETE FROM quarantine WHERE id = ?", held))
-            self._quarantined -= len(held)
         if done:
+            held = sum(bool(self._waiting[epoch, seq].held) for seq in done)
             await self._set(State.COMMITTED, epoch, done, lambda _: self._was_confirmed(epoch, done))
+            self._quarantined -= held
         return len(done)
 
     def _was_confirmed(self, epoch: int, seqs: Sequence[int]) -> None:
@@ -444,22 +445,23 @@ class ParcelOutbox:
     async def _set(self, state: State, epoch: int, seqs: Sequence[int], then: Then | None = None) -> None:
         changes = [(int(state), self.name, epoch, seq) for seq in seqs]
         now, committed, corrupt = self._time.now(), state is State.COMMITTED, set[int]()
-        for parcel in [self._waiting[epoch, seq] for seq in seqs if committed and (epoch, seq) in self._waiting]:
-            if parcel.corrupt is None:
-                await self._contents.of(parcel)  # it went out before this start
-            corrupt |= parcel.corrupt or set()
-        pieces = {
-            seq: (await self._contents.of(self._waiting[epoch, seq])).records
-            for seq in seqs
-            if (epoch, seq) in self._waiting and self._waiting[epoch, seq].parts > 1
-        }
+        pieces: dict[int, Sequence[Record]] = {}
+        held: dict[int, tuple[int, Sequence[Record]]] = {}
+        for cut in [self._waiting[epoch, seq] for seq in seqs if (epoch, seq) in self._waiting]:
+            if cut.parts > 1 or cut.held or (committed and cut.corrupt is None):  # it went out before this start
+                parcel = await self._contents.of(cut)
+                pieces |= {cut.seq: parcel.records} if cut.parts > 1 else {}
+                held |= {cut.seq: (parcel.hour, parcel.records)} if cut.held else {}
+            corrupt |= cut.corrupt or set() if committed else set()
+        delivered = [(self._waiting[epoch, seq].held,) for seq in held if committed]
 
         async def step(db: aiosqlite.Connection) -> None:
             if state is not State.NEW:
-                await self._writer.ledger.progress(db, self.name, epoch, seqs, now, committed, corrupt, pieces)
+                await self._writer.ledger.progress(db, self.name, epoch, seqs, now, committed, corrupt, pieces, held)
             await db.executemany(
                 "UPDATE parcel SET state = ? WHERE consumer = ? AND epoch = ? AND seq = ? AND state < 2", changes
             )
+            await db.executemany("DELETE FROM quarantine WHERE id = ?", delivered)
 
         await self._writer.do(step, then)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import aiosqlite
 
-from buffer.cuts import Cut
+from buffer.cuts import INTO_PARCEL, Cut
 from buffer.fetch import Fetch
 from buffer.vault import Vault
 from edge.core.batch import Record
@@ -26,6 +26,8 @@ class Quarantined:
     since         when it was set aside
     instead_of    every number it went under, its last one included: when it goes again it names them
     stored_bytes  its size in the log
+    hour          the hour of the ledger in which its rows were stored; 0 when that is unknown
+    sent          whether it is counted there as sent
     """
 
     id: int
@@ -39,6 +41,8 @@ class Quarantined:
     ts_max: int
     instead_of: tuple[Identity, ...]
     stored_bytes: int = 0
+    hour: int = 0
+    sent: bool = False
 
 
 def pack(vault: Vault, records: Sequence[Record]) -> bytes:
@@ -61,11 +65,12 @@ def unpack(vault: Vault, data: bytes) -> list[Record]:
 async def keep(db: aiosqlite.Connection, entry: Quarantined, data: bytes) -> None:
     """Store one, and let the oldest go above `QUARANTINE_MAX`: all of them have been told as gaps."""
     await db.execute(
-        "INSERT INTO quarantine (consumer, epoch, seq, since, reason, rows, ts_min, ts_max, instead_of, data)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO quarantine (consumer, epoch, seq, since, reason, rows, ts_min, ts_max, instead_of, data, hour,"
+        " sent) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
+        " ifnull((SELECT handed > 0 FROM parcel WHERE consumer = ? AND epoch = ? AND seq = ?), 0))",
         (
             *(entry.uplink, entry.epoch, entry.seq, entry.since, entry.reason, entry.rows, entry.ts_min, entry.ts_max),
-            *(json.dumps(entry.instead_of), data),
+            *(json.dumps(entry.instead_of), data, entry.hour, entry.uplink, entry.epoch, entry.seq),
         ),
     )
     await db.execute(
@@ -78,18 +83,37 @@ async def keep(db: aiosqlite.Connection, entry: Quarantined, data: bytes) -> Non
 async def listed(fetch: Fetch, uplink: str | None = None) -> list[Quarantined]:
     """Return all that is set aside, of one uplink or of all, oldest first."""
     rows = await fetch(
-        "SELECT id, consumer, epoch, seq, since, reason, rows, ts_min, ts_max, instead_of, length(data) FROM quarantine"
-        " WHERE consumer = ifnull(?, consumer) ORDER BY id",
+        "SELECT id, consumer, epoch, seq, since, reason, rows, ts_min, ts_max, instead_of, length(data), hour, sent"
+        " FROM quarantine WHERE consumer = ifnull(?, consumer) ORDER BY id",
         (uplink,),
     )
     return [_entry(row) for row in rows]
 
 
-async def find(fetch: Fetch, vault: Vault, entry_id: int) -> list[Record] | None:
-    """Return the records of an entry; None when it is no more there. Raises CorruptSegment."""
-    for (data,) in await fetch("SELECT data FROM quarantine WHERE id = ?", (entry_id,)):
-        return unpack(vault, data)
-    return None
+async def find(fetch: Fetch, vault: Vault, entry_id: int) -> tuple[int, list[Record]]:
+    """Return hour and records of an entry; none when it is no more there. Raises CorruptSegment."""
+    for hour, data in await fetch("SELECT hour, data FROM quarantine WHERE id = ?", (entry_id,)):
+        return int(hour), unpack(vault, data)
+    return 0, []
+
+
+async def put_parcels(db: aiosqlite.Connection, uplink: str, cuts: Sequence[Cut]) -> None:
+    """Store parcels, those that send an entry again with what is counted of it already."""
+    await db.executemany(f"INSERT {INTO_PARCEL}", [cut.row(uplink) for cut in cuts])
+    await db.executemany(
+        "UPDATE parcel SET handed = (SELECT sent FROM quarantine WHERE id = ?)"
+        " WHERE consumer = ? AND epoch = ? AND seq = ?",
+        [(cut.held, uplink, *cut.identity) for cut in cuts if cut.held],
+    )
+
+
+async def give_back(db: aiosqlite.Connection, uplink: str, cut: Cut) -> None:
+    """Note of an entry whose parcel could not pass either whether that was counted as sent."""
+    await db.execute(
+        "UPDATE quarantine SET sent = max(sent, (SELECT handed > 0 FROM parcel"
+        " WHERE consumer = ? AND epoch = ? AND seq = ?)) WHERE id = ?",
+        (uplink, *cut.identity, cut.held),
+    )
 
 
 def again(entry: Quarantined, cut: int) -> Cut:

@@ -8,7 +8,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from buffer import quarantine
-from buffer.cuts import INTO_PARCEL, new_epoch
+from buffer.cuts import new_epoch
 from buffer.fetch import Fetch
 from buffer.quarantine import Quarantined
 from buffer.schema import hold, number, open_writer
@@ -56,8 +56,9 @@ async def read_quarantine(path: Path, uplink: str | None = None, *secrets: str |
         await _check(view.fetch, uplink)
         held = {int(held) for (held,) in await view.fetch("SELECT held FROM parcel WHERE held AND state < 2")}
         for entry in await quarantine.listed(view.fetch, uplink):
+            records: list[Record] | None
             try:
-                records = await quarantine.find(view.fetch, view.vault, entry.id)
+                records = (await quarantine.find(view.fetch, view.vault, entry.id))[1]
             except CorruptSegment:
                 records = None
             yield Content(entry, records, view.catalogue, entry.id in held)
@@ -92,10 +93,10 @@ async def retry_at_next_start(
                 for name, entries in groupby(sorted(chosen, key=_uplink_of), _uplink_of):
                     epoch, cut = new_epoch(), await number(db, "SELECT cut FROM consumer WHERE name = ?", (name,))
                     await db.execute("INSERT INTO epoch VALUES (?, ?)", (epoch, now))
-                    for seq, entry in enumerate(entries, 1):
-                        parcel = quarantine.again(entry, cut)
+                    parcels = [quarantine.again(entry, cut) for entry in entries]
+                    for seq, parcel in enumerate(parcels, 1):
                         parcel.epoch, parcel.seq = epoch, seq
-                        await db.execute(f"INSERT {INTO_PARCEL}", parcel.row(name))
+                    await quarantine.put_parcels(db, name, parcels)
                 await db.execute("COMMIT")
                 return chosen
         except sqlite3.Error as error:

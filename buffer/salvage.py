@@ -43,6 +43,7 @@ COPIED_WHOLE = (
     "ledger_drop",
     "ledger_wanted",
     "ledger_device",
+    "ledger_first",
     "follower",
 )
 _CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

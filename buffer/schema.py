@@ -14,7 +14,7 @@ from edge.core.language import say
 
 APPLICATION_ID = 0x59554C4B
 WAVEFORM_KIND, EVENT_KIND = 3, 4  # of a segment, as the codec numbers them
-VERSION = 5
+VERSION = 6
 
 FOLLOWER = """
 CREATE TABLE IF NOT EXISTS follower (name TEXT PRIMARY KEY, position INTEGER NOT NULL, state BLOB NOT NULL)
@@ -54,9 +54,11 @@ CREATE TABLE selection (consumer TEXT NOT NULL, first INTEGER NOT NULL, patterns
     PRIMARY KEY (consumer, first)) WITHOUT ROWID;
 CREATE TABLE quarantine (id INTEGER PRIMARY KEY, consumer TEXT NOT NULL, epoch INTEGER NOT NULL, seq INTEGER NOT NULL,
     since INTEGER NOT NULL, reason TEXT NOT NULL, rows INTEGER NOT NULL, ts_min INTEGER NOT NULL,
-    ts_max INTEGER NOT NULL, instead_of TEXT NOT NULL, data BLOB NOT NULL);
+    ts_max INTEGER NOT NULL, instead_of TEXT NOT NULL, data BLOB NOT NULL, hour INTEGER NOT NULL DEFAULT 0,
+    sent INTEGER NOT NULL DEFAULT 0);
 """
     + ledger.TABLES
+    + ledger.FIRST
     + FOLLOWER
 )
 
@@ -109,6 +111,13 @@ _UPGRADES = {
         ALTER TABLE parcel ADD COLUMN handed INTEGER NOT NULL DEFAULT 0;
     """
     + ledger.TABLES,
+    # What format 5 set aside is of no hour, and of no device does it know since when in its first hour it was there.
+    5: """
+        ALTER TABLE quarantine ADD COLUMN hour INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE quarantine ADD COLUMN sent INTEGER NOT NULL DEFAULT 0;
+    """
+    + ledger.FIRST
+    + "INSERT INTO ledger_first SELECT device, min(hour), 0 FROM ledger GROUP BY device;",
 }
 """Format → the statements that make the next one of it."""
 

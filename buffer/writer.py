@@ -286,7 +286,7 @@ class Writer:
         self, group: Sequence[Entry], records: Sequence[Record], bodies: Sequence[bytes]
     ) -> list[Any]:
         db, now = self._db, self._time.now()
-        hour = self._clock.now() // HOUR_NS
+        clock_now = self._clock.now()
         devices = [self.ledger.devices(record) for record in records]
         await db.execute("BEGIN IMMEDIATE")
         if records or any(entry.tally for entry in group):
@@ -309,7 +309,7 @@ class Writer:
                         *times_of(record),
                         now,
                         self._classes.of(record),
-                        hour,
+                        clock_now // HOUR_NS,
                         devices[n],
                     )
                     for n, (record, body) in enumerate(zip(records, bodies, strict=True))
@@ -317,7 +317,7 @@ class Writer:
             )
             await db.executemany("INSERT INTO body VALUES (?, ?)", list(enumerate(bodies, first)))
         put = [(record, entry.tally) for entry in group for record in entry.records or (None,)]
-        await self.ledger.store(db, hour, put, self.position + 1, records, devices)
+        await self.ledger.store(db, clock_now, put, self.position + 1, records, devices)
         results = [await entry.step(db) if entry.step else None for entry in group]
         await db.execute("COMMIT")
         return results

@@ -88,7 +88,10 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One device's hour, counted in hours since 1970 UTC. A line of a higher revision replaces one of a lower."""
+    """One device's hour, counted in hours since 1970 UTC. A line of a higher revision replaces one of a lower.
+
+    before_ms  of a device's first hour, how much was over when the gateway came to know it
+    """
 
     hour: int
     device: str
@@ -101,6 +104,7 @@ class Line:
     watched_ms: int
     connected_ms: int
     uplinks: Mapping[str, Way] = field(default_factory=dict)
+    before_ms: int = 0
 
     def waiting(self, uplink: str) -> int:
         """Return the readings that an uplink still has to deliver."""
@@ -115,7 +119,7 @@ class Line:
     def box_off_ms(self, now: int) -> int:
         """Return how much of the hour, as far as it has passed, the gateway was not at work for the device."""
         passed = min(max(now - self.hour * HOUR_NS, 0), HOUR_NS) // 10**6
-        return max(passed - self.watched_ms, 0)
+        return max(passed - self.before_ms - self.watched_ms, 0)
 
     @property
     def undelivered(self) -> int:
@@ -152,6 +156,7 @@ class Line:
             for name, way in self.uplinks.items()
         }
         plain = {name: getattr(self, name) for name in COUNTS}
+        plain |= {"before_ms": self.before_ms} if self.before_ms else {}
         return {"hour": self.hour, "device": self.device, "revision": self.revision, **plain, "uplinks": ways}
 
     @classmethod
@@ -168,7 +173,8 @@ class Line:
             for name, way in fields["uplinks"].items()
         }
         numbers = {name: _count(fields[name]) for name in ("hour", "revision", *COUNTS)}
-        return cls(device=str(fields["device"]), uplinks=ways, **numbers)
+        before_ms = _count(fields.get("before_ms", 0))
+        return cls(device=str(fields["device"]), uplinks=ways, before_ms=before_ms, **numbers)
 
 
 def _count(given: Any) -> int:

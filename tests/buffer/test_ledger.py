@@ -15,10 +15,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from buffer.ledger import _COLUMNS, BEFORE_UPLINK, HOURS_MAX
 from buffer.log import Log, open_log
+from buffer.quarantine_view import retry_at_next_start
 from edge.core.batch import Batch, Lane
 from edge.core.catalogue import ValueKind
 from edge.core.clock import VirtualClock
 from edge.core.codec import decode
+from edge.core.delivery import Parcel
 from edge.core.ledger import COUNTS, HOUR_NS, Line, Plan, Tally, Way
 from edge.core.quality import StatusCode
 from tests.buffer.support import event, waveform
@@ -259,6 +261,78 @@ async def test_a_corrupt_segment_counts_as_dropped_and_the_rest_as_committed(tmp
         (line,) = await log.ledger(0, 2**40)
         assert line.uplinks["brain"] == Way(sent=8, committed=3, dropped={"corrupt segment": 5})
         assert line.waiting("brain") == 0
+
+
+@pytest.mark.parametrize("sent_before", [False, True])
+@pytest.mark.parametrize("running", [False, True])
+async def test_what_was_set_aside_counts_as_dropped_until_another_try_arrives(
+    tmp_path: Path, sent_before: bool, running: bool
+) -> None:
+    """Whatever was sent before, and however often a try fails: in the end the sums are those of rows that just went."""
+    path, clock = tmp_path / "log.sqlite3", VirtualClock()
+    read = Tally("plc-1", due=10, read=10, watched_ms=1000, connected_ms=1000)
+
+    async def way(log: Log) -> Way:
+        (line,) = await log.ledger(0, 2**40)
+        assert line.broken() == []
+        return line.uplinks["brain"]
+
+    async def again(log: Log) -> Parcel:
+        while (parcel := await log.outbox().next(100)) is not None:
+            if parcel.records:
+                return parcel
+        pytest.fail("nothing goes again")
+
+    async with open_log(path, clock, commit_interval_s=0.001) as log:
+        outbox = log.outbox()
+        await log.put(poll(log, "plc-1", 10), read)
+        await log.flush()
+        first = await again(log)
+        if sent_before:
+            await outbox.sent(first.epoch, [first.seq])
+        await outbox.quarantine(first.epoch, first.seq, "too large")
+        assert await way(log) == Way(10 * sent_before, 0, 0, 0, {"set aside": 10})
+        await clock.advance(HOUR_S)
+        await outbox.retry()
+        second = await again(log)
+        assert second.hour == first.hour, "the brain counts it where it was stored"
+        await outbox.sent(second.epoch, [second.seq])
+        await outbox.quarantine(second.epoch, second.seq, "still too large")
+        assert await way(log) == Way(10, 0, 0, 0, {"set aside": 10})
+        if running:
+            await outbox.retry()
+    if not running:
+        assert len(await retry_at_next_start(path, clock.now())) == 1
+    async with open_log(path, clock, commit_interval_s=0.001) as log:
+        third = await again(log)
+        await log.outbox().sent(third.epoch, [third.seq])
+        assert await log.outbox().confirm(third.epoch, [third.seq]) == 1
+        assert await log.outbox().confirm(third.epoch, [third.seq]) == 0
+        assert await way(log) == Way(10, 10, 10, 0, {})
+        assert log.outbox().backlog().quarantined == 0
+
+
+async def test_the_first_hour_of_a_device_begins_when_it_comes(tmp_path: Path) -> None:
+    """What was before that is no "box off"; after a start, or in later hours, all of it is."""
+    path, clock = tmp_path / "log.sqlite3", VirtualClock()
+    await clock.advance(HOUR_S - clock.now() // 10**9 % 3600 + 900)
+    hour = clock.now() // HOUR_NS
+    for _ in range(2):
+        async with open_log(path, clock, commit_interval_s=0.001) as log:
+            await clock.advance(600)
+            await log.put(None, Tally("plc-1", watched_ms=600_000, connected_ms=600_000))
+            await log.flush()
+            await log.put(None, Tally("plc-1"))  # nothing to count
+        await clock.advance(300)
+    async with open_log(path, clock, commit_interval_s=0.001) as log:
+        await clock.advance(3600)
+        await log.put(None, Tally("plc-1", watched_ms=600_000))
+        await log.flush()
+        first, second = await log.ledger(0, 2**40)
+    assert (first.hour, first.before_ms, first.box_off_ms(clock.now())) == (hour, 900_000, 1_500_000)
+    assert (second.before_ms, second.box_off_ms((hour + 2) * HOUR_NS)) == (0, 3_000_000)
+    assert Line.of_json(first.as_json()) == first
+    assert "before_ms" not in second.as_json()
 
 
 @pytest.mark.parametrize("secret", [None, "correct horse battery staple"])

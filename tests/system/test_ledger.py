@@ -118,8 +118,9 @@ async def test_a_box_that_was_off_watched_less_than_the_hour(tmp_path: Path) -> 
             clock.step(1700)  # the agent is stopped for about as long as half an hour
     ((hour, _),) = found = await lines_of(tmp_path / "data")
     line = found[hour, "plc-1"]
-    off_s = line.box_off_ms((hour + 1) * HOUR_NS) / 1e3
-    assert off_s == pytest.approx(3600 - line.watched_ms / 1e3)
+    off_ms = line.box_off_ms((hour + 1) * HOUR_NS)
+    assert off_ms + line.watched_ms + line.before_ms == 3_600_000
+    assert line.before_ms < 60_000, "it was installed as the hour began"
     assert line.machine_off_ms < line.watched_ms < 60_000
     assert (line.bad, line.undelivered) == (0, 0)
 

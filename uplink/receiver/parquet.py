@@ -86,7 +86,7 @@ _SCHEMAS = {
     "ledger": pa.schema(
         [
             *(("ts", _TIME), ("device", pa.string()), ("uplink", pa.string()), ("revision", pa.int64())),
-            *((name, pa.int64()) for name in (*COUNTS, *_WAY, "dropped", "arrived")),
+            *((name, pa.int64()) for name in (*COUNTS, "before_ms", *_WAY, "dropped", "arrived")),
             *(("verified", pa.bool_()), ("discrepancies", pa.list_(pa.string()))),
             *(("line", pa.string()), ("signature", pa.string())),
         ]
@@ -335,6 +335,7 @@ def _singles(
         way = line["uplinks"].get(compared["uplink"], {})
         counts = {name: line[name] for name in ("device", "revision", *COUNTS)} | {name: way.get(name) for name in _WAY}
         facts = {"ts": hour_ts, "uplink": compared["uplink"], "dropped": sum(way.get("dropped", {}).values())}
+        facts["before_ms"] = line.get("before_ms", 0)
         kept = {name: compared[name] for name in ("arrived", "verified", "signature")}
         wrong = {"line": compared["text"], "discrepancies": compared["wrong"]}
         rows["ledger"].append(counts | facts | kept | wrong)
