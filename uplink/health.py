@@ -49,6 +49,7 @@ class Health:
         self._facts = facts
         self._uplink = uplink
         self._started = iso8601(clock.now())
+        self._version = version("yulink")
         self._connection = self._number = 0
         self._state = State.OFFLINE
         self._since = self._started
@@ -68,7 +69,7 @@ class Health:
             "state": state,
             "started": self._started,
             "connection": self._connection,
-            "version": version("yulink"),
+            "version": self._version,
             "contract": CONTRACT,
         }
 

@@ -1,6 +1,7 @@
 """The contract as a stranger meets it: his tools read the documents, and two verifiers of nothing but stock libraries
 read the golden messages and find what went in."""
 
+import asyncio
 import fcntl
 import hashlib
 import json
@@ -17,10 +18,17 @@ import numpy as np
 import pytest
 from cryptography import x509
 
+from buffer.log import open_log
+from edge.agent.clock_watch import ClockHealth
+from edge.agent.health import Rate, facts
+from edge.agent.supervise import DeviceHealth, DeviceState
 from edge.core.batch import Batch, Event
+from edge.core.clock import SystemClock
 from tests.contract import golden
+from tests.support import until
 from uplink.catalogue import decode_catalogue
 from uplink.encode import decode, encode
+from uplink.health import Health
 from uplink.keys import read_private
 from uplink.receiver.message import Arrived, Progress, kind_of, verify_health
 from uplink.receiver.store import SqliteStore
@@ -229,6 +237,32 @@ def test_the_schemas_take_what_is_sent_and_refuse_what_is_not(node: Path, tmp_pa
             (tmp_path / "document.json").write_text(json.dumps(document))
             done = run(node, "node", "check.mjs", schema, tmp_path / "document.json")
             assert done.returncode == code, done.stderr
+
+
+async def test_the_golden_health_message_has_all_that_an_agent_says(tmp_path: Path) -> None:
+    clock, told = SystemClock(), list[bytes]()
+    lost = DeviceHealth("plc-1", "modbus", "none", DeviceState.LOST, "no answer")
+    async with open_log(tmp_path / "log.sqlite3", clock) as log:
+        health = Health(
+            *(golden.GATEWAY, log.outbox(), clock),
+            lambda: facts([lost], Rate(clock), log.statistics(), ClockHealth()),
+            lambda: {"name": "brain", "resends": 0, "refused": 0, "reconnects": 0, "last_error": ""},
+        )
+        will = json.loads(health.will())
+        telling = asyncio.create_task(health.tell(told.append, lambda: False))
+        await until(lambda: told)
+        telling.cancel()
+        await asyncio.wait([telling])
+    kept_message, kept_will = map(json.loads, golden.health().values())
+    assert shape(json.loads(told[0])) == shape(kept_message)
+    assert shape(will) == shape(kept_will)
+
+
+def shape(message: Any) -> Any:
+    """The keys of a document, all the way down."""
+    if isinstance(message, dict):
+        return {key: shape(value) for key, value in message.items()}
+    return list(map(shape, message)) if isinstance(message, list) else None
 
 
 def test_nothing_that_was_released_is_broken(node: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from simulators.broker import start_broker
 from simulators.faults import FaultLine, fault_line
 from simulators.pki import Pki
+from tests.contract import golden
 from tests.support import until
 from tests.uplink.support import CLOCK, SITE, background, brain, feed, open_plant, uplink_to
 from uplink.receiver.message import Arrived
@@ -131,6 +132,29 @@ async def test_what_waits_is_told_with_the_age_of_the_oldest(
             async with background(pump.run):
                 await until(lambda: log.outbox().backlog().rows == 0)
         assert await log.outbox().oldest() is None
+
+
+async def test_a_gateway_that_is_told_to_end_says_so_and_what_it_keeps(
+    tmp_path: Path, pki: Pki, mosquitto: str, quick: None
+) -> None:
+    """Not sealed, so that anybody can read it."""
+    async with (
+        start_broker(tmp_path / "broker", pki, kind=mosquitto) as broker,
+        open_plant(tmp_path, **uplink_to(broker, pki, seal_to=[])) as (log, pump),
+        open_session(Access(broker.url, pki.ca, pki.issue("brain"), client_id="watch"), ("5",)) as (session, _),
+    ):
+        await session.subscribe("v1/+/+/health")
+        async with background(pump.run):
+            await feed(log, 100)
+            await until(lambda: log.outbox().backlog().parcels_sent)
+            await pump.drain(0.3)  # nobody acknowledges
+        told: list[dict[str, Any]] = []
+        while not told or told[-1]["state"] != "stopped":
+            told.append(json.loads((await session.received.get()).payload))
+    assert [each["state"] for each in told] == ["online", "stopping", "stopped"]
+    assert [each["number"] for each in told] == [1, 2, 3]
+    assert told[-1]["uplink"]["rows"] == 100
+    assert told[-1]["uplink"].keys() == json.loads(golden.health()["health"])["uplink"].keys()
 
 
 async def test_nobody_speaks_of_anothers_health(tmp_path: Path, pki: Pki, mosquitto: str) -> None:
