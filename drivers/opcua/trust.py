@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from cryptography import x509
@@ -151,15 +152,11 @@ class ServerTrust:
         """Remember what was shown. Returns what to add to a hint when that could not be kept."""
         if self._list is None:
             return ""
-        sighting = Sighting(url=self._section.opcua, first_seen=now, last_seen=now)
         if before is not None:
-            sighting.first_seen, sighting.valid_at, sighting.replaces = (
-                before.first_seen, before.valid_at, before.replaces,
-            )  # fmt: skip
-            sighting.state, sighting.decided, sighting.by = before.state, before.decided, before.by
-            sighting.despite = list(before.despite)
-        elif others:
-            sighting.replaces = others[0].certificate.thumbprint
+            sighting = replace(before, url=self._section.opcua, last_seen=now)
+        else:
+            replaced = others[0].certificate.thumbprint if others else ""
+            sighting = Sighting(url=self._section.opcua, first_seen=now, last_seen=now, replaces=replaced)
         if accepted and sighting.state == "pending":
             sighting.state, sighting.by, sighting.decided = "accepted", by, now
         if not accepted and sighting.state == "accepted":

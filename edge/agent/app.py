@@ -17,7 +17,7 @@ from buffer.quarantine_view import unknown_uplink
 from drivers.api import CertificateState, Certified, Counting, DeviceContext, Driver, Scheduled, Shared
 from edge.agent.analytics import FOLLOWER, Analytics, DerivedTag
 from edge.agent.bookkeeping import keep
-from edge.agent.certificate_watch import watch_certificates
+from edge.agent.certificate_watch import watch_certificates, watch_decisions
 from edge.agent.clock_watch import ClockHealth, watch
 from edge.agent.health import Rate, facts
 from edge.agent.ingest import Ingest, TagRule
@@ -33,6 +33,7 @@ from edge.core.data_class import DataClass
 from edge.core.errors import LogError, WrongInput
 from edge.core.language import say
 from edge.core.ledger import Line, Tally
+from edge.core.trust import TrustList
 from uplink.api import Uplink, UplinkContext
 from uplink.catalogue import Equipment
 from uplink.kinds import kind_of
@@ -133,6 +134,9 @@ class Agent:
                         intake.create_task(watch(self._clock, self._put, self._clock_health), name="clock"),
                         intake.create_task(
                             watch_certificates(self._clock, self._put, self._certificates), name="certificates"
+                        ),
+                        intake.create_task(
+                            watch_decisions(self._clock, self._put, TrustList(self._data_dir)), name="decisions"
                         ),
                         intake.create_task(give_back_now_and_then(self._clock), name="memory"),
                         intake.create_task(keep(self._log, self._clock, self._tellers, self._statement), name="ledger"),

@@ -1,5 +1,7 @@
-"""Notices in good time that a certificate ends: afterwards a device is lost until someone acts."""
+"""Notices in good time that a certificate ends, and what was decided about those of servers: both become events."""
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
@@ -7,8 +9,10 @@ from drivers.api import CertificateState
 from edge.core.batch import Event, Record, Severity
 from edge.core.clock import Clock
 from edge.core.language import say
+from edge.core.trust import TrustList
 
 CHECK_S = 600.0
+DECISIONS_S = 5.0
 DAY_NS = 86_400 * 10**9
 WARNED_DAYS = (0, 1, 7, 30)
 """How many days before the end it is told, each once."""
@@ -41,6 +45,25 @@ async def watch_certificates(
                 days = days_left(state.not_after, clock.now())
                 message = f"{device}: a certificate ({state.whose}) ends in {days} days"
                 await put(Event(clock.now(), device, "certificate_ends", severity, message, facts))
+
+
+async def watch_decisions(clock: Clock, put: Callable[[Record], Awaitable[None]], trust: TrustList) -> None:
+    """Put each decision about a certificate, made while the agent ran or not, into the log once, until cancelled."""
+    while True:
+        for known, device in await asyncio.to_thread(trust.untold):
+            certificate, seen = known.certificate, known.devices[device]
+            despite = f" despite {', '.join(seen.despite)}" if seen.despite else ""
+            message = f"{device}: certificate {certificate.thumbprint[:12]} was {seen.state}{despite}"
+            facts: dict[str, str | int | float | bool | None] = {
+                "thumbprint": certificate.thumbprint,
+                "by": seen.by or "operator",
+                "who": seen.who,
+                "decided": seen.decided,
+            }
+            await put(Event(clock.now(), device, f"certificate_{seen.state}", Severity.MEDIUM, message, facts))
+            with contextlib.suppress(OSError):  # it is told once more then
+                await asyncio.to_thread(trust.mark_told, known, device)
+        await clock.sleep(DECISIONS_S)
 
 
 def days_left(not_after: int, now: int) -> int:

@@ -1,6 +1,8 @@
 """`yulink trust`: which servers' certificates are trusted. Works on the files of the data directory alone."""
 
+import getpass
 import json
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -45,7 +47,7 @@ def decide(action: str, what: str, despite: str, data_dir: Path) -> int:
             print(say("forgotten: {subject}", subject=known.certificate.subject))
             return 0
         state: State = "accepted" if action == "accept" else "rejected"
-        for known, device in trust.decide(what, state, time.time_ns(), faults):
+        for known, device in trust.decide(what, state, time.time_ns(), faults, _who()):
             print(_decided(state, known, device))
     except OSError as error:
         raise YulinkError(
@@ -53,6 +55,14 @@ def decide(action: str, what: str, despite: str, data_dir: Path) -> int:
             say("run this as the agent's user, or as root"),
         ) from error
     return 0
+
+
+def _who() -> str:
+    """Return who sits there, also behind sudo."""
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.geteuid())
 
 
 def _decided(state: State, known: Known, device: str) -> str:
@@ -85,7 +95,7 @@ def _server(known: Known, device: str, seen: Sighting, data_dir: Path) -> Iterat
         known_fault = say(" (accepted)") if fault in seen.despite else ""
         yield say("  fault:        {fault}: {meaning}{known}", fault=fault, meaning=meaning(fault), known=known_fault)
     if seen.state == "accepted":
-        yield say("  accepted:     {day} by {by}", day=_moment(seen.decided), by=seen.by)
+        yield say("  accepted:     {day} by {by}", day=_moment(seen.decided), by=f"{seen.by} {seen.who}".strip())
     if seen.state == "pending":
         command = accept_command(certificate, data_dir, seen.faults)
         yield say("  accept with:  {command}", command=command)

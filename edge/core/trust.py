@@ -30,10 +30,11 @@ By = Literal["", "operator", "first-use", "authority", "configuration"]
 class Sighting:
     """How a certificate stands at one device. Times in ns since 1970 UTC, 0 for never.
 
-    by        who accepted it
+    by        who or what accepted it; `who` is the operator's name
     valid_at  a moment at which it was within its validity: a clock that says less than its beginning is wrong
     faults    what is wrong with it; `despite` those that were accepted with it
     replaces  thumbprint of the certificate that the device had shown before and that was trusted
+    told      the decision up to which the agent has told in its events
     """
 
     state: State = "pending"
@@ -46,6 +47,8 @@ class Sighting:
     faults: list[str] = field(default_factory=list)
     despite: list[str] = field(default_factory=list)
     replaces: str = ""
+    who: str = ""
+    told: int = 0
 
 
 @dataclass(slots=True)
@@ -110,14 +113,18 @@ class TrustList:
             before = known.devices.get(device)
             if before is not None and before.state != sighting.state and before.decided > sighting.decided:
                 return  # somebody has just decided
-            if before is not None and _same(before, sighting):
-                return
+            if before is not None:
+                sighting.told = before.told
+                if _same(before, sighting):
+                    return
             known.devices[device] = sighting
             self._write(known)
             self._forget()
 
-    def decide(self, what: str, state: State, now: int, despite: Sequence[str] = ()) -> list[tuple[Known, str]]:
-        """Set the state of a certificate at its devices; return what was decided.
+    def decide(
+        self, what: str, state: State, now: int, despite: Sequence[str] = (), who: str = ""
+    ) -> list[tuple[Known, str]]:
+        """Set the state of a certificate at its devices; return what was decided. `who` decides.
 
         `what` is the beginning of a thumbprint, or a device with one certificate that waits. Accepting needs
         each of the certificate's faults named in `despite`.
@@ -141,7 +148,7 @@ class TrustList:
                             command=accept_command(known.certificate, self.data_dir, sighting.faults),
                         ),
                     )
-                sighting.state, sighting.decided = state, now
+                sighting.state, sighting.decided, sighting.who = state, now, who
                 sighting.by = "operator" if state == "accepted" else ""
                 sighting.despite = list(despite) if state == "accepted" else []
                 begins, ends = known.certificate.not_before, known.certificate.not_after
@@ -149,6 +156,23 @@ class TrustList:
                     sighting.valid_at = now
             self._write(known)
             return [(known, device) for device in devices]
+
+    def untold(self) -> list[tuple[Known, str]]:
+        """Return the decisions that the agent has not told yet, each with its device."""
+        return [
+            (known, device)
+            for known in self.all()
+            for device, seen in known.devices.items()
+            if seen.state != "pending" and seen.decided > seen.told
+        ]
+
+    def mark_told(self, known: Known, device: str) -> None:
+        """Keep that a decision, as it was returned by `untold`, has been told."""
+        with self._locked():
+            current = self.find(known.certificate.sha256)
+            if current is not None and device in current.devices:
+                current.devices[device].told = known.devices[device].decided
+                self._write(current)
 
     def remove(self, what: str) -> Known:
         """Forget a certificate; shown again, it waits again. Raises WrongInput."""
