@@ -72,23 +72,27 @@ class OwnCertificates:
         Raises:
             Disconnected: none can be made, as the data directory cannot be written.
         """
+        problem: OSError | None = None
         try:
             with self._locked():
-                known = self.known()
-                valid = [own for own in known if own.certificate.not_before <= now <= own.certificate.not_after]
-                ends = max((own.certificate.not_after for own in valid), default=0)
-                early = known and now < min(own.certificate.not_before for own in known)
-                if not early and ends - now < RENEWED_BEFORE.total_seconds() * 1e9:
-                    uri = known[-1].certificate.uri if known else None
-                    valid.append(self._make(now, uri))
-                    self._clean([*known, valid[-1]])
-        except OSError as error:
+                self._renew(now)
+        except OSError as error:  # a full disk: those that are there serve as well
+            problem = error
+        known = self.known()
+        if not known:
             raise Disconnected(
-                say("our certificate cannot be kept: {error}", error=error),
+                say("our certificate cannot be kept: {error}", error=problem),
                 say("check owner and free space of the data directory"),
-            ) from error
-        shown = valid or known
-        return sorted(shown, key=lambda own: -own.certificate.not_after)[:SHOWN_MAX]
+            ) from problem
+        return sorted(_valid(known, now) or known, key=lambda own: -own.certificate.not_after)[:SHOWN_MAX]
+
+    def _renew(self, now: int) -> None:
+        known = self.known()
+        ends = max((own.certificate.not_after for own in _valid(known, now)), default=0)
+        is_early = known and now < min(own.certificate.not_before for own in known)
+        if not is_early and ends - now < RENEWED_BEFORE.total_seconds() * 1e9:
+            made = self._make(now, known[-1].certificate.uri if known else None)
+            self._clean([*known, made])
 
     def _make(self, now: int, uri: str | None) -> OwnCertificate:
         own = make_certificate(now, uri, LASTS)
@@ -127,6 +131,10 @@ class OwnCertificates:
         if self._folder is None or self._data_dir is None:
             return contextlib.nullcontext()
         return hold_folder(self._folder, self._data_dir)
+
+
+def _valid(known: Sequence[OwnCertificate], now: int) -> list[OwnCertificate]:
+    return [own for own in known if own.certificate.not_before <= now <= own.certificate.not_after]
 
 
 def make_certificate(now: int, uri: str | None = None, lasts: timedelta = LASTS) -> OwnCertificate:

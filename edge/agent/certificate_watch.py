@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from drivers.api import CertificateState
 from edge.core.batch import Event, Record, Severity
-from edge.core.clock import Clock
+from edge.core.clock import Clock, iso8601
 from edge.core.language import say
 from edge.core.trust import TrustList
 
@@ -43,7 +43,8 @@ async def watch_certificates(
                     "not_after": state.not_after,
                 }
                 days = days_left(state.not_after, clock.now())
-                message = f"{device}: a certificate ({state.whose}) ends in {days} days"
+                end = f"ends in {days} days" if days >= 0 else f"ended on {iso8601(state.not_after)[:10]}"
+                message = f"{device}: a certificate ({state.whose}) {end}"
                 await put(Event(clock.now(), device, "certificate_ends", severity, message, facts))
 
 
@@ -74,8 +75,10 @@ def days_left(not_after: int, now: int) -> int:
 def words(state: CertificateState, now: int) -> str:
     """Return what to say of a certificate that ends soon, or has ended."""
     days = days_left(state.not_after, now)
+    if state.whose == "own" and days < 0:
+        return say("our certificate {thumbprint} has ended", thumbprint=state.thumbprint[:12])
     if state.whose == "own":
         return say("our certificate {thumbprint} ends in {days} days", thumbprint=state.thumbprint[:12], days=days)
     if days < 0:
-        return say("the server's certificate ended {days} days ago: renew it there", days=-days)
+        return say("the server's certificate ended on {day}: renew it there", day=iso8601(state.not_after)[:10])
     return say("the server's certificate ends in {days} days: renew it there", days=days)

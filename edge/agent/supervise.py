@@ -189,7 +189,8 @@ class Supervisor:
             return
         self._enter(DeviceState.LOST, error)
         health.losses += 1
-        log.warning(say("{device}: lost: {reason}", device=health.name, reason=error))
+        if not isinstance(error, Untrusted):
+            log.warning(say("{device}: lost: {reason}", device=health.name, reason=error))
         now = self.clock.now()
         for batch in self._all_bad(now):
             await self._store(batch)

@@ -4,6 +4,7 @@ And our own certificate: made once, renewed early, the old one used for as long 
 """
 
 import asyncio
+import errno
 import os
 import re
 import shlex
@@ -368,6 +369,21 @@ def test_our_certificate_is_renewed_early_and_no_clock_makes_the_trusted_one_go_
     # It falls back to 1970: nothing is made, something is shown.
     assert own.candidates(0)
     assert len(own.known()) == 3
+
+
+def test_a_full_disk_does_not_take_away_the_certificate_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = clock_now().now()
+    (first,) = OwnCertificates(tmp_path / "a").candidates(now)
+
+    def full(file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert OwnCertificates(tmp_path / "a").candidates(first.certificate.not_after - DAY_NS) == [first]
+    with pytest.raises(Disconnected, match="cannot be kept: .*No space left"):
+        OwnCertificates(tmp_path / "b").candidates(now)
 
 
 async def test_while_a_server_knows_our_old_certificate_only_it_is_read_and_meets_the_new_one(
