@@ -163,10 +163,9 @@ def _padded(text: str, width: int) -> str:
 def _add(found: Browsed, device: str, config: Path, settings: Mapping[str, str]) -> int:
     """Write tags for the variables that are readable and not there yet; a configuration that got worse is put back."""
     file = find_file(config, device)
-    known = tags_in(file, device)
-    nodes_known = {str(tag.get("node")) for tag in known.values() if isinstance(tag, dict)}
+    known = nodes_of(config, file, device)
     chosen = [node for node in found.nodes if node.kind == "variable" and "r" in node.access]
-    fresh = [node for node in chosen if reference(node, found.nodes) not in nodes_known]
+    fresh = [node for node in chosen if reference(node, found.nodes) not in known.values()]
     if not fresh:
         print(say("nothing to add: {count} variables are there already", count=len(chosen)))
         return 0 if chosen else 1
@@ -190,6 +189,16 @@ def _add(found: Browsed, device: str, config: Path, settings: Mapping[str, str])
     print(say("{count} tags added to {device} in {file}:", count=len(tags), device=device, file=file))
     print("\n".join(lines_for(tags, 2)))
     return 0
+
+
+def nodes_of(config: Path, file: Path, device: str) -> dict[str, str]:
+    """Return what a device reads already: the node by the tag's name, as written, of braces and of its profile."""
+    nodes = {name: str(tag.get("node")) for name, tag in tags_in(file, device).items() if isinstance(tag, dict)}
+    settings, _ = examine(config)
+    if settings is not None and device in settings.devices:
+        tags = settings.devices[device].section.tags
+        nodes |= {name: str(getattr(tag, "node", "")) for name, tag in tags.items()}
+    return nodes
 
 
 def _errors(config: Path) -> dict[str, Located]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from drivers.api import BrowsedNode
-from edge.agent.browse_command import reference, tag_names
+from edge.agent.browse_command import nodes_of, reference, tag_names
 from edge.agent.tag_writer import Addition, add, find_file, quoted
 from edge.core.errors import WrongInput
 
@@ -92,6 +92,18 @@ def test_a_folder_is_searched_for_the_devices_file(tmp_path: Path) -> None:
     empty.mkdir()
     with pytest.raises(WrongInput, match="no YAML file"):
         find_file(empty, "cnc")
+
+
+def test_what_a_device_reads_by_braces_and_by_its_profile_is_known(tmp_path: Path) -> None:
+    file = tmp_path / "plant.yaml"
+    file.write_text(
+        "site: a/b\ndevices:\n  cnc:\n    opcua: opc.tcp://m\n    use: siemens/sinumerik-840d-sl\n"
+        '    tags:\n      load_{x,y}: {node: "ns=2;s=Axis/{}/Load"}\n'
+    )
+    known = nodes_of(file, file, "cnc")
+    assert known["load_y"] == "ns=2;s=Axis/y/Load"
+    assert known["spindle_speed"] == "ns=2;s=/Channel/Spindle/actSpeed"
+    assert nodes_of(file, file, "new") == {}
 
 
 def node(path: str, id: str = "ns=2;i=7") -> BrowsedNode:

@@ -382,7 +382,7 @@ def test_a_full_disk_does_not_take_away_the_certificate_that_is_there(
 
     monkeypatch.setattr(os, "fsync", full)
     assert OwnCertificates(tmp_path / "a").candidates(first.certificate.not_after - DAY_NS) == [first]
-    with pytest.raises(Disconnected, match="cannot be kept: .*No space left"):
+    with pytest.raises(Disconnected, match=r"cannot be kept: .*No space left"):
         OwnCertificates(tmp_path / "b").candidates(now)
 
 
