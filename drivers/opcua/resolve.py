@@ -14,7 +14,13 @@ DEPTH_MAX = 16
 _WILD = re.compile(r"[*?]")
 _OBJECTS = ua.NodeId(ua.Int32(ua.ObjectIds.ObjectsFolder))
 _CLASSES = ua.NodeClass.Object | ua.NodeClass.Variable
-_WANTED = int(ua.BrowseResultMask.BrowseName | ua.BrowseResultMask.NodeClass | ua.BrowseResultMask.DisplayName)
+_WANTED = int(
+    ua.BrowseResultMask.BrowseName
+    | ua.BrowseResultMask.NodeClass
+    | ua.BrowseResultMask.DisplayName
+    | ua.BrowseResultMask.ReferenceTypeId
+)
+_PROPERTY = ua.NodeId(ua.Int32(ua.ObjectIds.HasProperty))
 
 
 def is_path(node: str) -> bool:
@@ -126,8 +132,10 @@ class _Walk:
         for _ in range(DEPTH_MAX):
             await self._below([node for _, node, _ in layer])
             following = []
-            for path, node, _ in layer:
+            for path, node, is_variable in layer:
                 for reference in self._known[node]:
+                    if is_variable and reference.ReferenceTypeId == _PROPERTY:
+                        continue  # a unit or a range describes its variable and is no value of the machine
                     if reference.NodeId not in seen and not _is_standard(reference):
                         seen.add(reference.NodeId)
                         name = _join(path, reference.BrowseName.Name)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -145,6 +146,10 @@ class Variables:
         """Return the words of an enumeration's numbers; none for any other type."""
         node = self._connection.client.get_node(type_)
         async with asyncio.timeout(2 * REQUEST_TIMEOUT_S):
+            with suppress(ua.UaError):  # older servers have only the properties
+                definition = await node.read_data_type_definition()
+                if isinstance(definition, ua.EnumDefinition):
+                    return {int(one.Value): one.DisplayName.Text or one.Name or "" for one in definition.Fields or ()}
             try:
                 for property_ in await node.get_properties():
                     name = (await property_.read_browse_name()).Name

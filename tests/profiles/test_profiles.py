@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asyncua import ua
 from ruamel.yaml import YAML
 
 from drivers.api import DeviceContext, Shared
@@ -49,7 +50,10 @@ async def served(name: str, recorded: dict[str, Any]) -> AsyncIterator[str]:
         async with serve_tcp({1: unit}) as server:
             yield server.url
         return
-    nodes = [Variable(node, value) for node, value in recorded["nodes"].items()]
+    nodes = [Variable(node, value) for node, value in recorded.get("nodes", {}).items()]
+    for number, (path, value) in enumerate(recorded.get("paths", {}).items()):
+        held = ua.LocalizedText(value["text"]) if isinstance(value, dict) else value
+        nodes.append(Variable(f"ns=2;i={1000 + number}", held, path=path))
     async with serve_opcua(nodes) as server:
         yield server.url
 
@@ -59,7 +63,7 @@ async def test_the_registers_beside_it_give_the_expected_values(tmp_path: Path, 
     recorded = content(FOLDER / f"{name}.yaml")
     async with served(name, recorded) as url:
         more = f"    parameters: {recorded['parameters']}\n" if "parameters" in recorded else ""
-        more += "    security: none\n" if "nodes" in recorded else ""
+        more += "    security: none\n" if "nodes" in recorded or "paths" in recorded else ""
         device = configure(tmp_path, url, name, more)
         catalogue = Catalogue()
         context = DeviceContext("d", 0.05, catalogue, SystemClock(), lambda secret: "", Shared())
@@ -75,7 +79,7 @@ async def test_the_registers_beside_it_give_the_expected_values(tmp_path: Path, 
 
 
 def test_every_profile_has_its_registers_and_says_where_it_is_from() -> None:
-    assert len(PROFILES) >= 11
+    assert len(PROFILES) >= 12
     beside = {str(file.relative_to(FOLDER).with_suffix("")) for file in FOLDER.glob("*/*.yaml")}
     assert beside == set(PROFILES)
     for name, file in PROFILES.items():
