@@ -75,6 +75,8 @@ def render(status: dict[str, Any]) -> str:
         lines.append(say("log: {error}", error=kept["last_error"]))
     for uplink in status["uplinks"]:
         state = say("connected") if uplink["connected"] else say("not connected: {error}", error=uplink["last_error"])
+        if uplink["connected"] and uplink["last_error"]:
+            state = say("connected, but {error}", error=uplink["last_error"])
         waiting = say("{rows} rows wait to be confirmed", rows=uplink["backlog"]["rows"])
         lines.append(say("uplink {name}: {state}; {waiting}", name=uplink["name"], state=state, waiting=waiting))
         if aside := uplink["backlog"]["quarantined"]:
