@@ -14,6 +14,7 @@ from edge.core.errors import CorruptSegment
 
 READ_SEGMENTS_MAX = 500
 READ_ROWS_MAX = 50_000
+END = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +69,31 @@ class Follower:
         return self._time.now()
 
     async def read(self, after: int, segments_max: int = READ_SEGMENTS_MAX) -> list[Stored]:
-        """Return what lies behind a position, in order; empty only at the log's end."""
+        """Return what lies behind a position, in order; empty only at the log's end.
+
+        What one transaction stored, all of one log time, comes together: readings of one moment lie there in a segment
+        for each lane. So it may be more than `segments_max`.
+        """
         rows = await self._database.read(
             "SELECT position, stored, rows FROM segment WHERE position > ? ORDER BY position LIMIT ?",
-            (after, segments_max),
+            (after, segments_max + 1),
         )
+        if not rows:
+            return []
+        if len(rows) > segments_max:
+            whole = [row for row in rows if row[1] != rows[-1][1]]
+            rows = whole or await self._database.read(
+                "SELECT position, stored, rows FROM segment WHERE position > ? AND position <"
+                " ifnull((SELECT min(position) FROM segment WHERE position > ? AND stored <> ?), ?) ORDER BY position",
+                (after, after, rows[0][1], END),
+            )
         chosen: list[tuple[int, int]] = []
         total = 0
         for position, stored, count in rows:
-            if chosen and total + count > READ_ROWS_MAX:
+            if total > READ_ROWS_MAX and stored != chosen[-1][1]:
                 break
             chosen.append((int(position), int(stored)))
             total += count
-        if not chosen:
-            return []
         bodies = dict(
             await self._database.read(
                 "SELECT position, data FROM body WHERE position BETWEEN ? AND ?", (chosen[0][0], chosen[-1][0])

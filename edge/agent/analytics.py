@@ -6,15 +6,17 @@ of its own. What kills it again and again is found by halving, set aside, told a
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from buffer.follower import Follower
+from buffer.follower import Follower, Stored
 from edge.agent.worker_link import Answer, WorkerDied, WorkerLink, worker_started
 from edge.analytics.wire import NOTED
 from edge.core.batch import Batch, Event, Record, Severity, Waveform
@@ -74,14 +76,14 @@ class AnalyticsHealth:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """What the worker does at a time: a record that was stored at a log time, or None: time goes on to it.
+    """What the worker does at a time: take the records that were stored at a log time, or none: time goes on to it.
 
     `position` is how far the log is done afterwards.
     """
 
     position: int
     at: int
-    record: Record | None
+    records: Sequence[Record]
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,13 +218,9 @@ class Analytics:
             if found:
                 await self._tell_tags(link)
                 position = found[-1].position
-                steps = [
-                    _Step(each.position, each.stored, record)
-                    for each in found
-                    if (record := self._of_use(each.record)) is not None
-                ]
+                steps = list(self._steps(found))
             elif wake is not None and wake <= (now := self._follower.now()):
-                steps = [_Step(position, now, None)]
+                steps = [_Step(position, now, ())]
             elif self._finishing.is_set():
                 break
             else:
@@ -241,12 +239,20 @@ class Analytics:
                     self._portion, self._careful_until, self._troubled = PORTION, 0, False
         await self._take(link, position, state=True)
 
+    def _steps(self, found: Sequence[Stored]) -> Iterator[_Step]:
+        """Yield what the worker is to do about stored records: a step for each transaction with something of use."""
+        for at, group in groupby(found, attrgetter("stored")):
+            together = list(group)
+            records = [record for each in together if (record := self._of_use(each.record)) is not None]
+            if records:
+                yield _Step(together[-1].position, at, records)
+
     @staticmethod
     async def _do(link: WorkerLink, step: _Step) -> None:
-        if step.record is None:
-            await link.pass_time(step.at)
+        if step.records:
+            await link.send(step.records, step.at)
         else:
-            await link.send(step.record, step.at)
+            await link.pass_time(step.at)
 
     async def _take(self, link: WorkerLink, position: int, *, state: bool) -> int | None:
         """Commit what came of all that was sent; return when the worker wants to be called next."""

@@ -317,6 +317,40 @@ def parser() -> argparse.ArgumentParser:
     _data_dir(status)
     status.add_argument("--json", action="store_true", help=say("print one JSON object"))
 
+    replay = _command(
+        commands,
+        "replay",
+        _replay,
+        say("feed recorded rows through derived tags and alarms, in event time"),
+        "yulink replay plant.yaml rows.csv --jsonl",
+    )
+    _config(replay)
+    replay.add_argument("file", type=Path, metavar="FILE", help=say("CSV: ts,device,tag,value[,quality]"))
+    replay.add_argument("--jsonl", action="store_true", help=say("print one JSON object a line"))
+
+    alarms = _command(
+        commands,
+        "alarms",
+        None,
+        say("what stands in a running agent: list, acknowledge, shelve"),
+        "yulink alarms list --data-dir /var/lib/yulink",
+    )
+    actions = alarms.add_subparsers(title=say("actions"), metavar=say("ACTION"), required=True)
+    listing = _command(actions, "list", _alarms_list, say("show the alarms that stand"), "yulink alarms list")
+    _data_dir(listing)
+    listing.add_argument("--json", action="store_true", help=say("print one JSON object"))
+    for name, what in (
+        ("ack", say("acknowledge an alarm")),
+        ("shelve", say("keep an alarm silent for a time")),
+        ("unshelve", say("let a shelved alarm speak again")),
+    ):
+        action = _command(actions, name, _alarms_request, what, f"yulink alarms {name} 'spindle hot'")
+        _data_dir(action)
+        action.add_argument("alarm", metavar="ALARM", help=say("its name; * for all"))
+        action.set_defaults(action=name, time=None)
+        if name == "shelve":
+            action.add_argument("--for", dest="time", metavar="TIME", help=say("e.g. 8h; default: until unshelved"))
+
     ledger = _command(
         commands,
         "ledger",
@@ -559,6 +593,25 @@ def _ledger(arguments: argparse.Namespace) -> int:
     from edge.agent.ledger_command import run
 
     return run(arguments.config, arguments.data_dir, arguments.device, arguments.hours, json_output=arguments.json)
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from edge.agent.replay_command import run
+
+    return run(arguments.config, arguments.file, jsonl=arguments.jsonl)
+
+
+def _alarms_list(arguments: argparse.Namespace) -> int:
+    from edge.agent.alarms_command import show
+
+    return show(arguments.data_dir, json_output=arguments.json)
+
+
+def _alarms_request(arguments: argparse.Namespace) -> int:
+    from edge.agent.alarms_command import request
+
+    action = "acknowledge" if arguments.action == "ack" else arguments.action
+    return request(arguments.data_dir, action, arguments.alarm, arguments.time)
 
 
 def _quarantine_list(arguments: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 import cbor2
 
-from edge.analytics.wire import EXIT_WARM, FRAME_BYTES_MAX, HEAD, STORED, WARM, Frame, pack, pack_map, resident_mb
+from edge.analytics.wire import EXIT_WARM, FRAME_BYTES_MAX, HEAD, LOG_TIME, WARM, Frame, pack, pack_map, resident_mb
 from edge.core.batch import Record
 from edge.core.catalogue import Tag
 from edge.core.codec import decode, encode
@@ -97,13 +97,15 @@ class WorkerLink:
         if listed:
             await self._send(pack_map(Frame.TAGS, listed))
 
-    async def send(self, record: Record, stored: int) -> None:
-        """Give it the next record, with the log time at which that was stored."""
-        await self._send(pack(Frame.RECORD, STORED.pack(stored) + encode(record)))
+    async def send(self, records: Sequence[Record], stored: int) -> None:
+        """Give it what was stored next, with the log time of that."""
+        for record in records:
+            await self._send(pack(Frame.RECORD, encode(record)))
+        await self._send(pack(Frame.STORED, LOG_TIME.pack(stored)))
 
     async def pass_time(self, log_now: int) -> None:
         """Tell it that nothing came up to this log time."""
-        await self._send(pack(Frame.TIME, STORED.pack(log_now)))
+        await self._send(pack(Frame.TIME, LOG_TIME.pack(log_now)))
 
     async def keep(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Let operators see only these items of what the next step releases."""

@@ -68,7 +68,7 @@ class _Placed:
 
 
 class Pipeline:
-    """Takes records in the order of the log. One record is one step, so that cutting and killing change nothing.
+    """Takes records in the order of the log. What one transaction stored is one step, so killing changes nothing.
 
     inputs  paths of the tags that are wanted of the log, in order
     """
@@ -109,30 +109,35 @@ class Pipeline:
         self._slots = np.array([slot for _, (slot, _) in known], np.int32)
         self._unsigned = np.array([kind is ValueKind.UINT64 for _, (_, kind) in known], np.bool_)
 
-    def take(self, record: Record, stored: int | None, keep: Keep | None = None) -> Outcome:
-        """Take the next record, stored at this log time, and return what follows from it.
+    def take(self, records: Sequence[Record], stored: int | None, keep: Keep | None = None) -> Outcome:
+        """Take what was stored at a log time, all of it, and return what follows from it.
 
         `keep` says which of the items that it releases the operators see; None is all.
         """
-        match record:
-            case Event():
-                return self._note(record, stored, keep)
-            case Waveform():
-                known = self._tags.get(record.tag)
-                rows = EMPTY if known is None else replace(EMPTY, waveforms=[(known[0], record)])
-            case Batch():
-                rows = self._rows(record)
-        self._sequencer.add(rows, stored)
-        return self._run(keep=keep)
+        events = []
+        for record in records:
+            match record:
+                case Event():
+                    self._note(record, stored)
+                    events.append(record)
+                case Waveform():
+                    known = self._tags.get(record.tag)
+                    if known is not None:
+                        self._sequencer.add(replace(EMPTY, waveforms=[(known[0], record)]), stored)
+                case Batch():
+                    self._sequencer.add(self._rows(record), stored)
+        return self._run(events, keep)
 
     def pass_time(self, log_now: int, keep: Keep | None = None) -> Outcome:
         """Let event time go on to this log time, up to which nothing more had come."""
         self._sequencer.pass_time(log_now)
         return self._run(keep=keep)
 
-    def settle(self, now: int) -> Outcome:
-        """Let event time go on to `now`, as nothing earlier will come: for a recording, that is known."""
-        self._sequencer.newest = max(self._sequencer.newest, now)
+    def play(self, batches: Sequence[Batch], now: int) -> Outcome:
+        """Take all that a recording has up to `now`, which is event time afterwards: nothing earlier will come."""
+        for batch in batches:
+            self._sequencer.add(self._rows(batch), None)
+        self._sequencer.settle(now)
         return self._run()
 
     def wake(self) -> int | None:
@@ -160,20 +165,21 @@ class Pipeline:
             text[:] = batch.value
         return Rows(self._slots[place], batch.ts, batch.ts, value, exact, text, batch.quality, np.zeros(n, np.bool_))
 
-    def _note(self, event: Event, stored: int | None, keep: Keep | None) -> Outcome:
-        if event.source == GATEWAY and stored is not None:
-            by = 0
-            if event.kind == STARTED:
-                by = self._sequencer.set_clock(event.ts - stored)
-                by = by if abs(by) >= CLOCK_STEP_MIN_NS else 0
-            elif event.kind == CLOCK_STEP:
-                by = round(float(event.facts.get("step_s") or 0.0) * 1e9)
-                self._sequencer.step_clock(by)
-            if by:
-                self._sequencer.shift(by)
-                for placed in self._operators:
-                    placed.operator.shift(by)
-        return self._run([event], keep)
+    def _note(self, event: Event, stored: int | None) -> None:
+        """Follow the gateway's clock."""
+        if event.source != GATEWAY or stored is None:
+            return
+        by = 0
+        if event.kind == STARTED:
+            by = self._sequencer.set_clock(event.ts - stored)
+            by = by if abs(by) >= CLOCK_STEP_MIN_NS else 0
+        elif event.kind == CLOCK_STEP:
+            by = round(float(event.facts.get("step_s") or 0.0) * 1e9)
+            self._sequencer.step_clock(by)
+        if by:
+            self._sequencer.shift(by)
+            for placed in self._operators:
+                placed.operator.shift(by)
 
     def _run(self, events: Sequence[Event] = (), keep: Keep | None = None) -> Outcome:
         rows, now = self._sequencer.release(), self._sequencer.now

@@ -86,6 +86,10 @@ class Sequencer:
             self.newest += log_now - self._newest_stored
             self._newest_stored = log_now
 
+    def settle(self, now: int) -> None:
+        """Let event time get to `now` with the next release: nothing earlier will come."""
+        self.newest = max(self.newest, now + self._wait_ns)
+
     def due(self) -> int | None:
         """Return the event time of the oldest that is held back."""
         held = [int(self._held.at.min())] if len(self._held) else []

@@ -10,7 +10,7 @@ from typing import Any
 import cbor2
 
 HEAD = struct.Struct("<BI")
-STORED = struct.Struct("<q")
+LOG_TIME = struct.Struct("<q")
 FRAME_BYTES_MAX = 1 << 30
 
 EXIT_WARM = 75
@@ -24,12 +24,13 @@ NOTED = ("gateway_started", "clock_step", "alarm_request")
 
 
 class Frame(IntEnum):
-    """What a frame holds. The core sends the first seven, the worker answers with the others.
+    """What a frame holds. The core sends the first eight, the worker answers with the others.
 
     HELLO   CBOR {plan, state}; the worker answers READY
     TAGS    CBOR [[id, device, name, kind, unit], …], the catalogue as far as it is new
     IDS     CBOR {path: id} of the outputs
-    RECORD  log time at which it was stored (int64), and a segment
+    RECORD  a segment of what one transaction stored
+    STORED  the log time of the records since the last one of these (int64): now they are taken, in one step
     TIME    log time up to which nothing more came (int64)
     KEEP    CBOR [[first, last], …]: which items of the next step operators see; none at all only counts them
     ASK     one byte, 1 if the state is wanted in any case; the worker answers with OUTCOME frames and ANSWER
@@ -46,6 +47,7 @@ class Frame(IntEnum):
     TIME = 5
     ASK = 6
     KEEP = 7
+    STORED = 8
     READY = 11
     OUTCOME = 12
     ANSWER = 13

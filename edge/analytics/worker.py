@@ -15,7 +15,7 @@ import cbor2
 from edge.analytics import registry
 from edge.analytics.operator import Output
 from edge.analytics.pipeline import BadState, Keep, Outcome, Pipeline
-from edge.analytics.wire import EXIT_WARM, FRAME_BYTES_MAX, HEAD, STORED, WARM, Frame, pack, pack_map, resident_mb
+from edge.analytics.wire import EXIT_WARM, FRAME_BYTES_MAX, HEAD, LOG_TIME, WARM, Frame, pack, pack_map, resident_mb
 from edge.core.batch import Batch, Lane, Record, Waveform
 from edge.core.catalogue import Tag, ValueKind
 from edge.core.codec import decode, encode
@@ -33,6 +33,7 @@ class Worker:
         self._ids: dict[str, int] = {}
         self._outcome = Outcome()
         self._keep: Keep | None = None
+        self._records: list[Record] = []
 
     def run(self) -> None:
         """Serve until the core closes the socket."""
@@ -59,12 +60,13 @@ class Worker:
             case Frame.IDS:
                 self._ids = cbor2.loads(body)
             case Frame.RECORD:
-                (stored,) = STORED.unpack_from(body)
-                self._outcome.add(self._pipeline.take(decode(body[STORED.size :]), stored, self._keep))
-                self._keep = None
+                self._records.append(decode(body))
+            case Frame.STORED:
+                records, keep, self._records, self._keep = self._records, self._keep, [], None
+                self._outcome.add(self._pipeline.take(records, LOG_TIME.unpack(body)[0], keep))
             case Frame.TIME:
-                self._outcome.add(self._pipeline.pass_time(STORED.unpack(body)[0], self._keep))
-                self._keep = None
+                keep, self._keep = self._keep, None
+                self._outcome.add(self._pipeline.pass_time(LOG_TIME.unpack(body)[0], keep))
             case Frame.KEEP:
                 self._keep = cbor2.loads(body)
             case Frame.ASK:

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +80,11 @@ class Stage:
         follower, position, last = self.log.followers[FOLLOWER], 0, 0
         while found := await follower.read(position):
             position = found[-1].position
-            for each in found:
-                if isinstance(each.record, Batch):
-                    outcome.add(line.take(each.record, each.stored))
-                    last = each.stored
+            for stored, group in groupby(found, attrgetter("stored")):
+                batches = [each.record for each in group if isinstance(each.record, Batch)]
+                if batches:
+                    outcome.add(line.take(batches, stored))
+                    last = stored
         outcome.add(line.pass_time(last + 2 * S))
         return outcome
 

@@ -39,15 +39,15 @@ def totals(outcome: Outcome) -> list[Reading]:
 
 def test_a_reading_is_released_when_nothing_can_overtake_it() -> None:
     line = pipeline()
-    assert readings(line.take(counts((5, 1)), T0)) == []
-    assert readings(line.take(counts((4.5, 2)), T0)) == []
-    assert readings(line.take(counts((6, 4)), T0)) == [(4.5, 2), (5, 3)]
+    assert readings(line.take([counts((5, 1))], T0)) == []
+    assert readings(line.take([counts((4.5, 2))], T0)) == []
+    assert readings(line.take([counts((6, 4))], T0)) == [(4.5, 2), (5, 3)]
 
 
 def test_an_operator_reads_what_another_derives_in_the_same_step() -> None:
     line = pipeline()
-    outcome = line.take(counts((1, 5), (2, 7)), T0)
-    outcome.add(line.settle(T0 + 60 * S))
+    outcome = line.take([counts((1, 5), (2, 7))], T0)
+    outcome.add(line.play([], T0 + 60 * S))
     assert readings(outcome) == [(1, 5), (2, 12)]
     assert readings(outcome, "press.again") == [(1, 5), (2, 17)]
     assert [((event.ts - T0) / S, event.facts["sum"]) for event in outcome.events] == [(12, 12), (12, 17)]
@@ -55,14 +55,14 @@ def test_an_operator_reads_what_another_derives_in_the_same_step() -> None:
 
 def test_what_comes_too_late_counts_from_where_it_came_and_what_is_older_than_its_tag_is_marked() -> None:
     line = pipeline()
-    line.take(counts((10, 1), (20, 1)), T0)
-    (first,) = totals(line.take(counts((5, 100)), T0))
+    line.take([counts((10, 1), (20, 1))], T0)
+    (first,) = totals(line.take([counts((5, 100))], T0))
     assert (first.ts - T0, first.value, first.revision) == (19 * S, 101, 1)
 
 
 def test_event_time_goes_on_while_nothing_comes() -> None:
     line = pipeline()
-    line.take(counts((10, 1)), stored=500 * S)
+    line.take([counts((10, 1))], stored=500 * S)
     assert line.wake() == 501 * S
     assert readings(line.pass_time(501 * S)) == [(10, 1)]
     assert line.wake() == 511 * S
@@ -77,28 +77,28 @@ def started(now_s: float) -> Event:
 
 def test_one_reading_of_the_far_future_does_not_stop_the_time() -> None:
     line = pipeline()
-    line.take(started(0), stored=T0)
-    line.take(counts((3e8, 1)), stored=T0 + 1 * S)
-    assert readings(line.take(counts((2, 10), (70, 100)), stored=T0 + 70 * S)) == [(1, 1), (2, 11)]
-    assert readings(line.take(counts((140, 1000)), stored=T0 + 140 * S)) == [(70, 111)]
+    line.take([started(0)], stored=T0)
+    line.take([counts((3e8, 1))], stored=T0 + 1 * S)
+    assert readings(line.take([counts((2, 10), (70, 100))], stored=T0 + 70 * S)) == [(1, 1), (2, 11)]
+    assert readings(line.take([counts((140, 1000))], stored=T0 + 140 * S)) == [(70, 111)]
 
 
 def test_a_clock_set_back_by_an_hour_neither_stops_readings_nor_moves_what_is_waited_for() -> None:
     line = pipeline()
-    line.take(started(0), stored=T0)
-    line.take(counts((10, 1), (12, 1)), stored=T0 + 12 * S)
-    line.take(Event(T0 - 3588 * S, "gateway", "clock_step", Severity.HIGH, "", {"step_s": -3600.0}), T0 + 12 * S)
-    outcome = line.take(counts((-3587, 1), (-3570, 1)), stored=T0 + 30 * S)
+    line.take([started(0)], stored=T0)
+    line.take([counts((10, 1), (12, 1))], stored=T0 + 12 * S)
+    line.take([Event(T0 - 3588 * S, "gateway", "clock_step", Severity.HIGH, "", {"step_s": -3600.0})], T0 + 12 * S)
+    outcome = line.take([counts((-3587, 1), (-3570, 1))], stored=T0 + 30 * S)
     assert readings(outcome) == [(-3588, 2), (-3587, 3)]
     assert [(event.ts - T0) / S for event in outcome.events] == [-3577, -3577]
 
 
 def test_a_device_whose_clock_was_set_back_is_taken_again_after_a_minute() -> None:
     line = pipeline()
-    line.take(counts((100, 1)), stored=T0)
-    line.take(counts((102, 1)), stored=T0 + 2 * S)
-    (old,) = totals(line.take(counts((50, 1)), stored=T0 + 30 * S))
-    (new,) = totals(line.take(counts((80, 1)), stored=T0 + 80 * S))
+    line.take([counts((100, 1))], stored=T0)
+    line.take([counts((102, 1))], stored=T0 + 2 * S)
+    (old,) = totals(line.take([counts((50, 1))], stored=T0 + 30 * S))
+    (new,) = totals(line.take([counts((80, 1))], stored=T0 + 80 * S))
     assert (old.revision, new.revision) == (1, 0)
 
 
@@ -110,13 +110,13 @@ def test_taking_a_state_up_anywhere_changes_nothing(rows: list[tuple[int, int]],
     def run(restarts: float) -> tuple[list[tuple[str, Reading]], list[Event]]:
         line, out = pipeline(), Outcome()
         for number, (tenths, value) in enumerate(rows):
-            out.add(line.take(counts((tenths / 10, value)), stored=T0 + number * S))
+            out.add(line.take([counts((tenths / 10, value))], stored=T0 + number * S))
             if chance.random() < restarts:
                 state = line.state()
                 line = pipeline()
                 assert line.restore(state) == []
                 assert line.state() == state
-        out.add(line.settle(T0 + 100 * S))
+        out.add(line.play([], T0 + 100 * S))
         return out.readings, out.events
 
     assert run(0.5) == run(0)
@@ -124,7 +124,7 @@ def test_taking_a_state_up_anywhere_changes_nothing(rows: list[tuple[int, int]],
 
 def test_a_damaged_state_is_refused_and_a_changed_pipeline_takes_up_what_it_knows() -> None:
     line = pipeline()
-    line.take(counts((1, 5), (2, 7)), T0)
+    line.take([counts((1, 5), (2, 7))], T0)
     state = line.state()
     for place in range(0, len(state), 7):
         with pytest.raises(BadState):
@@ -132,11 +132,11 @@ def test_a_damaged_state_is_refused_and_a_changed_pipeline_takes_up_what_it_know
     alone = Pipeline([Total()], 1 * S)
     alone.learn([COUNT])
     alone.restore(state)
-    assert readings(alone.settle(T0 + 5 * S)) == [(2, 12)]
+    assert readings(alone.play([], T0 + 5 * S)) == [(2, 12)]
     other = Pipeline([Total("press.speed", "total")], 1 * S)
     other.learn([SPEED])
     other.restore(state)
-    assert readings(other.settle(T0 + 5 * S)) == []
+    assert readings(other.play([], T0 + 5 * S)) == []
 
 
 def test_operators_in_a_circle_are_refused() -> None:
