@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from edge.analytics.condition.section import plan as plan_machine
 from edge.analytics.expression.check import Checked, Known, Type, check
 from edge.analytics.expression.deadband import has_limit
 from edge.analytics.expression.syntax import ExpressionError
@@ -38,6 +39,13 @@ def plan(sections: AnalyticsSections, devices: Mapping[str, "Device"], tell: Tel
         how = sections.analytics
         settings = {"alarms": alarms, "flood_limit": how.flood, "flood_ns": round(how.flood_time * 1e9)}
         parts.append({"kind": "alarms", "settings": settings})
+    machines = [
+        plan_machine(name, device.machine, device.section.tags)
+        for name, device in devices.items()
+        if device.machine is not None
+    ]
+    if machines:
+        parts.append({"kind": "condition", "settings": {"machines": machines}})
     if not parts:
         return None
     how = sections.analytics

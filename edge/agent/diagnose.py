@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
         notes.append(say("channel {name} of {names}", name=recording.channel, names=", ".join(recording.channels)))
     factor, si = _scale(recording, arguments, notes)
     samples = recording.samples * factor
-    result = diagnose(samples, rate, rpm, geometry, si=si, limits=_limits(arguments))
+    result = diagnose(samples, rate, rpm, geometry.orders, si=si, limits=_limits(arguments))
     notes += result.notes
     if arguments.picture:
         from edge.agent.diagnose_picture import draw

@@ -18,6 +18,7 @@ from edge.analytics.pipeline import Pipeline
 KINDS: Mapping[str, str] = {
     "derived": "edge.analytics.derived",
     "alarms": "edge.analytics.alarms",
+    "condition": "edge.analytics.condition.watch",
 }
 """Kind of a part → the module that makes its operators. A kind that is not here is a module's own name."""
 

@@ -29,7 +29,7 @@ def strokes(order: float, seconds: float = 6.0, size: float = 1.5, seed: int = 1
 
 @pytest.mark.parametrize(("family", "fault"), [("bpfo", "outer_race"), ("bpfi", "inner_race"), ("bsf2", "ball")])
 def test_a_planted_fault_is_named_with_its_evidence(family: str, fault: str) -> None:
-    found = diagnose(strokes(GEOMETRY.orders[family], size=3.0), RATE, RPM, GEOMETRY)
+    found = diagnose(strokes(GEOMETRY.orders[family], size=3.0), RATE, RPM, GEOMETRY.orders)
     assert found.verdict.fault == fault
     assert family.upper() in found.verdict.evidence
     assert found.verdict.p_false_alarm is not None
@@ -40,14 +40,14 @@ def test_a_planted_fault_is_named_with_its_evidence(family: str, fault: str) -> 
 def test_noise_is_not_called() -> None:
     rng = np.random.default_rng(8)
     for draw in (rng.normal, rng.laplace) * 15:
-        assert diagnose(draw(size=24000), RATE, RPM, GEOMETRY).verdict.fault in ("none", "not_diagnosable")
+        assert diagnose(draw(size=24000), RATE, RPM, GEOMETRY.orders).verdict.fault in ("none", "not_diagnosable")
 
 
 def test_a_shaft_that_shakes_is_no_fault_of_the_bearing() -> None:
     t = np.arange(int(6 * RATE)) / RATE
     shaft = 2 * np.pi * RPM / 60 * t
     block = np.random.default_rng(2).normal(size=t.size) * (1 + 0.8 * np.cos(shaft) + 0.5 * np.cos(2 * shaft))
-    assert diagnose(block, RATE, RPM, GEOMETRY).verdict.fault not in ("outer_race", "inner_race", "ball", "cage")
+    assert diagnose(block, RATE, RPM, GEOMETRY.orders).verdict.fault not in ("outer_race", "inner_race", "ball", "cage")
 
 
 @pytest.mark.parametrize(
@@ -61,14 +61,14 @@ def test_a_shaft_that_shakes_is_no_fault_of_the_bearing() -> None:
     ids=["flat", "missing", "clipped", "short"],
 )
 def test_what_cannot_be_judged_says_why(broken: NDArray[np.float64], words: str) -> None:
-    verdict = diagnose(broken, RATE, RPM, GEOMETRY).verdict
+    verdict = diagnose(broken, RATE, RPM, GEOMETRY.orders).verdict
     assert verdict.fault == "not_diagnosable"
     assert words in verdict.evidence
     assert verdict.p_false_alarm is None
 
 
 def judge(record: Recorded) -> Diagnosis:
-    return diagnose(record.samples * STANDARD_GRAVITY, record.rate_hz, record.rpm, bearing(record.bearing))
+    return diagnose(record.samples * STANDARD_GRAVITY, record.rate_hz, record.rpm, bearing(record.bearing).orders)
 
 
 @needs_data

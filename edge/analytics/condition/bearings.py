@@ -8,8 +8,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from edge.core.errors import WrongInput
 from edge.core.language import say
 
@@ -79,6 +77,8 @@ def geometry_problem(elements: float, element_mm: float, pitch_mm: float, angle_
 @cache
 def entries() -> tuple[dict[str, Any], ...]:
     """Return the catalogue as it is written."""
+    from ruamel.yaml import YAML  # the worker, which gets the geometry told, does without
+
     return tuple(YAML(typ="safe", pure=True).load(CATALOGUE.read_text("utf-8")))
 
 

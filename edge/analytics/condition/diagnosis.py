@@ -1,12 +1,12 @@
 """The judgement of one recorded waveform: features, fault lines, a verdict with its evidence, or why there is none."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.analytics.condition import moments as m
-from edge.analytics.condition.bearings import Bearing
 from edge.analytics.condition.envelope import FLOOR_LINES, kurtogram
 from edge.analytics.condition.lines import (
     LEVEL_DB_MIN,
@@ -57,6 +57,7 @@ class Diagnosis:
     lines: dict[str, Line]
     verdict: Verdict
     zone: str | None
+    level_needed_db: float
     notes: tuple[str, ...] = field(default=())
 
 
@@ -64,7 +65,7 @@ def diagnose(
     block: F64,
     rate_hz: float,
     rpm: float,
-    bearing: Bearing,
+    orders: Mapping[str, float],
     *,
     si: bool = True,
     limits: Limits | None = None,
@@ -75,7 +76,7 @@ def diagnose(
         block: (n,) f64, m/s², not empty; NaN where samples are missing.
         rate_hz: samples a second.
         rpm: turns of the shaft a minute.
-        bearing: its geometry.
+        orders: of the bearing's fault lines, `Bearing.orders`; empty where it is not known.
         si: whether the amplitudes are really m/s²; if not, no velocity and no zone is told.
         limits: the standard's borders for this machine; without them no zone is told.
     """
@@ -84,14 +85,14 @@ def diagnose(
     notes: list[str] = []
     health = _health(shape)
     good = np.where(np.isfinite(block), block, shape[m.MEAN]) if shape[m.MISSING] < 1 else np.zeros(block.size)
-    features = _features(good, shape, rate_hz, rpm, bearing, si)
+    features = _features(good, shape, rate_hz, rpm, orders, si)
     judged = _middle(good, rate_hz, rpm)
     if judged.size < good.size:
         notes.append(say("the middle {seconds:.1f} s are judged for lines", seconds=judged.size / rate_hz))
     revolutions = judged.size / rate_hz * rpm / 60
     lines: dict[str, Line] = {}
-    if not health and np.ptp(judged) > 0 and revolutions >= REVOLUTIONS_MIN:
-        lines = fault_lines(judged, rate_hz, rpm / 60, bearing.orders)
+    if orders and not health and np.ptp(judged) > 0 and revolutions >= REVOLUTIONS_MIN:
+        lines = fault_lines(judged, rate_hz, rpm / 60, orders)
     verdict = _health_verdict(health, revolutions) or _verdict(lines, revolutions, features["kurtosis"])
     found = None
     if limits is not None and si:
@@ -100,7 +101,7 @@ def diagnose(
             other = zone(features["displacement_rms_um"], limits.displacement)
             found = max(found or "", other) or None
         notes.append(say("zone by {clause}", clause=limits.clause))
-    return Diagnosis(features, lines, verdict, found, tuple(notes))
+    return Diagnosis(features, lines, verdict, found, level_needed(revolutions), tuple(notes))
 
 
 def _health(shape: F64) -> str:
@@ -114,7 +115,9 @@ def _health(shape: F64) -> str:
     return ""
 
 
-def _features(block: F64, shape: F64, rate_hz: float, rpm: float, bearing: Bearing, si: bool) -> dict[str, float]:
+def _features(
+    block: F64, shape: F64, rate_hz: float, rpm: float, orders: Mapping[str, float], si: bool
+) -> dict[str, float]:
     frequencies, power = power_spectrum(block, rate_hz)
     shaft = rpm / 60
     low, high = velocity_band(rpm)
@@ -137,8 +140,8 @@ def _features(block: F64, shape: F64, rate_hz: float, rpm: float, bearing: Beari
         "clipped_share": shape[m.CLIPPED],
         "missing_share": shape[m.MISSING],
     }
-    floor = FLOOR_LINES * max(bearing.orders.values()) * shaft
-    if np.ptp(block) > 0 and rate_hz / 2 >= floor and (tree := kurtogram(block, rate_hz, floor)):
+    floor = FLOOR_LINES * max(orders.values(), default=0.0) * shaft
+    if orders and np.ptp(block) > 0 and rate_hz / 2 >= floor and (tree := kurtogram(block, rate_hz, floor)):
         band, kurtosis = max(tree, key=lambda entry: entry[1])
         features |= {"kurtogram_low_hz": band[0], "kurtogram_high_hz": band[1], "kurtogram_kurtosis": kurtosis}
     if not si:

@@ -231,6 +231,28 @@ def unit_of(tag: Any) -> str:
     return tag.unit or str(getattr(tag, "full_scale_quantity", (0.0, ""))[1])
 
 
+def plan(device: str, machine: MachineSection, tags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the worker needs to know of a machine, as JSON types."""
+    limits, geometry, gate = machine.limits(), machine.geometry(), machine.gate(tags)
+    found = sources(tags)
+    running = None
+    if gate is not None and gate.tag in tags:
+        above = gate.limit(unit_of(tags[gate.tag]))
+        running = {"tag": gate.tag, "above": above, "hold_ns": round(gate.hold * 1e9)}
+    return {
+        "device": device,
+        "rpm": machine.rpm,
+        "speed": machine.speed,
+        "clause": limits.clause if limits else "",
+        "velocity_mm_s": list(limits.velocity) if limits else None,
+        "displacement_um": list(limits.displacement) if limits and limits.displacement else None,
+        "orders": geometry.orders if geometry else {},
+        "running": running,
+        "velocities": {source.tag: source.factor for source in found if not source.is_waveform},
+        "waveforms": {source.tag: source.factor for source in found if source.is_waveform},
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """A tag that tells of the machine: a waveform or a velocity, with its factor to m/s² or mm/s."""

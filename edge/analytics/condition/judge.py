@@ -1,0 +1,162 @@
+"""The judgement of one amplitude of one machine: zone, change from its baseline, drift, and what life remains."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+from edge.analytics.condition.baseline import Baseline
+from edge.analytics.condition.gate import Confirmed, ConfirmedZone
+from edge.analytics.condition.remaining import CONFIDENCE, POINTS_MIN, wiener
+from edge.analytics.condition.severity import CRITERION_II_SHARE, Limits, trip_limit, zone
+from edge.core.batch import Severity
+
+BLOCK_NS = 600 * 10**9
+"""Baseline and drift are made of medians over ten minutes of running: single readings depend on each other."""
+
+HISTORY_MAX = 144
+DRIFT_SLACK = 1.0
+DRIFT_LIMIT = 10.0
+"""Of the cumulative sums, in robust sigma of the medians: about one false alarm in 10⁹ of them if they were Gaussian,
+so there is room for what they are not."""
+
+ZONE, CHANGE, HIGH, DRIFT = "zone", "criterion II", "baseline", "drift"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """An alarm of a rule begins, changes its severity, or ends (`is_on` false)."""
+
+    rule: str
+    is_on: bool
+    value: float
+    limit: float
+    severity: Severity
+    clause: str
+    since: int
+
+
+@dataclass(slots=True)
+class Judge:
+    """What is known of one amplitude. `limits` are the borders in its unit, None where no standard has any."""
+
+    borders: tuple[float, float, float] | None
+    clause: str
+    zone: ConfirmedZone = field(default_factory=ConfirmedZone)
+    changed: Confirmed = field(default_factory=Confirmed)
+    high: Confirmed = field(default_factory=Confirmed)
+    baselines: dict[int, Baseline] = field(default_factory=dict)
+    block: int = -1
+    bin: int = 0
+    values: list[float] = field(default_factory=list)
+    sums: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    drifts: bool = False
+    history: list[list[float]] = field(default_factory=list)
+    window: list[int] = field(default_factory=list)
+
+    @property
+    def is_alarmed(self) -> bool:
+        """Whether any rule stands."""
+        return self.zone.zone > "B" or self.changed.is_on or self.high.is_on or self.drifts
+
+    def feed(self, at: int, value: float, speed: int) -> list[Finding]:
+        """Take a value of the settled machine, at a bin of speed; return which alarms begin, change or end with it."""
+        if math.isnan(value):
+            return []
+        self.window = [*self.window, at][-3:]
+        found = list(self._end_block(at, speed))
+        self.values.append(value)
+        baseline = self.baselines.get(speed)
+        if self.borders is not None:
+            before = self.zone.zone
+            if self.zone.feed(zone(value, self.borders)):
+                found += self._zone_change(before, value)
+            if baseline is not None and baseline.is_ready:
+                limit = CRITERION_II_SHARE * self.borders[1]
+                if self.changed.feed(abs(value - baseline.median) > limit):
+                    border = baseline.median + math.copysign(limit, value - baseline.median)
+                    found.append(self._finding(CHANGE, self.changed.is_on, value, border, Severity.MEDIUM))
+        elif baseline is not None and baseline.is_ready and self.high.feed(value > baseline.high):
+            found.append(self._finding(HIGH, self.high.is_on, value, baseline.high, Severity.MEDIUM))
+        return found
+
+    def _zone_change(self, before: str, value: float) -> Iterator[Finding]:
+        assert self.borders is not None
+        after = self.zone.zone
+        if after > "B":
+            severity = Severity.HIGH if after == "D" else Severity.MEDIUM
+            yield self._finding(ZONE, True, value, self.borders[1 if after == "C" else 2], severity)
+        elif before > "B":
+            yield self._finding(ZONE, False, value, self.borders[1], Severity.INFO)
+
+    def _end_block(self, at: int, speed: int) -> Iterator[Finding]:
+        """Close the ten minutes before, when they are over or the speed is another: learn, and look for drift."""
+        block = at // BLOCK_NS
+        if (block, speed) == (self.block, self.bin):
+            return
+        if self.values:
+            middle, hours = median(self.values), self.block * BLOCK_NS / 3.6e12
+            self.history = [*self.history, [hours, middle]][-HISTORY_MAX:]
+            baseline = self.baselines.setdefault(self.bin, Baseline())
+            if baseline.is_ready:
+                yield from self._drift(middle, baseline)
+            else:
+                baseline.learn(middle, is_well=not self.is_alarmed)
+        self.block, self.bin, self.values = block, speed, []
+
+    def _drift(self, middle: float, baseline: Baseline) -> Iterator[Finding]:
+        z = baseline.z(middle)
+        self.sums = [max(0.0, self.sums[0] + z - DRIFT_SLACK), max(0.0, self.sums[1] - z - DRIFT_SLACK)]
+        # Bounded, so that a long fault does not take as long again to be seen as over.
+        self.sums = [min(each, 2 * DRIFT_LIMIT) for each in self.sums]
+        if not self.drifts and max(self.sums) > DRIFT_LIMIT:
+            self.drifts = True
+        elif self.drifts and max(self.sums) == 0:
+            self.drifts = False
+        else:
+            return
+        limit = baseline.median + math.copysign(DRIFT_SLACK * baseline.sigma, z)
+        yield self._finding(DRIFT, self.drifts, middle, limit, Severity.LOW)
+
+    def _finding(self, rule: str, is_on: bool, value: float, limit: float, severity: Severity) -> Finding:
+        clauses = {
+            ZONE: self.clause,
+            CHANGE: "ISO 20816-1, criterion II",
+            HIGH: "own baseline: six robust sigma and twice the median",
+            DRIFT: "own baseline: CUSUM of medians over 10 min, slack 1 sigma, limit 10 sigma",
+        }
+        return Finding(rule, is_on, value, limit, severity if is_on else Severity.INFO, clauses[rule], self.window[0])
+
+    def remaining(self) -> tuple[float, float, float] | None:
+        """Return hours of life until the trip limit (low, median, high), only in alarm and where it rises at all."""
+        if self.borders is None or not self.is_alarmed or len(self.history) < POINTS_MIN:
+            return None
+        times, values = zip(*self.history, strict=True)
+        if any(after <= before for before, after in pairwise(times)):
+            return None
+        found = wiener(times, values, trip_limit(Limits(self.clause, self.borders).velocity), CONFIDENCE)
+        return (found.low, found.median, found.high) if math.isfinite(found.high) else None
+
+    def state(self) -> dict[str, Any]:
+        """Return it as CBOR types."""
+        return {
+            "zone": [self.zone.zone, self.zone.recent],
+            "changed": self.changed.state(),
+            "high": self.high.state(),
+            "baselines": {str(key): value.state() for key, value in sorted(self.baselines.items())},
+            "block": [self.block, self.bin, self.values],
+            "drift": [self.sums, self.drifts],
+            "history": self.history,
+            "window": self.window,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state` told."""
+        self.zone = ConfirmedZone(*state["zone"])
+        self.changed, self.high = Confirmed(*state["changed"]), Confirmed(*state["high"])
+        self.baselines = {int(key): Baseline.of(value) for key, value in state["baselines"].items()}
+        self.block, self.bin, self.values = state["block"]
+        self.sums, self.drifts = state["drift"]
+        self.history, self.window = state["history"], state["window"]

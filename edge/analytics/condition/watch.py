@@ -1,0 +1,304 @@
+"""Condition monitoring as an operator: a machine's velocities and waveforms in; features, zones and alarms out."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from edge.analytics.condition.baseline import speed_bin
+from edge.analytics.condition.diagnosis import STANDARD_GRAVITY, Diagnosis, diagnose
+from edge.analytics.condition.gate import CONFIRM, Confirmed, Gate
+from edge.analytics.condition.judge import Finding, Judge
+from edge.analytics.condition.moments import SIZE, moments
+from edge.analytics.condition.spectrum import SLOW_BELOW_RPM
+from edge.analytics.operator import NEVER, Derived, Operator, Output, Reading, Rows
+from edge.core.batch import Event, Severity, Waveform
+from edge.core.catalogue import ValueKind
+from edge.core.data_class import DataClass
+from edge.core.quality import is_bad
+
+FEATURES = {
+    "acceleration_rms": ("acceleration_rms_g", "m/s2", STANDARD_GRAVITY),
+    "acceleration_peak": ("acceleration_peak_g", "m/s2", STANDARD_GRAVITY),
+    "crest_factor": ("crest_factor", "", 1.0),
+    "kurtosis": ("kurtosis", "", 1.0),
+    "skewness": ("skewness", "", 1.0),
+    "velocity_rms": ("velocity_rms_mm_s", "mm/s", 1.0),
+    "displacement_rms": ("displacement_rms_um", "um", 1.0),
+    "band_rms_1_10_khz": ("band_rms_1_10_khz_g", "m/s2", STANDARD_GRAVITY),
+    "order_1": ("order_1_g", "m/s2", STANDARD_GRAVITY),
+    "order_2": ("order_2_g", "m/s2", STANDARD_GRAVITY),
+    "orders_3_10": ("orders_3_10_g", "m/s2", STANDARD_GRAVITY),
+    "subsynchronous": ("subsynchronous_g", "m/s2", STANDARD_GRAVITY),
+}
+"""Derived tags of a waveform: which feature, in which unit, by which factor."""
+
+FAULTS = ("outer_race", "inner_race", "ball", "cage")
+REMAINING = ("remaining_low", "remaining", "remaining_high")
+BEARING = "bearing"
+
+
+@dataclass(slots=True)
+class _Bearing:
+    """The fault that one waveform tag shows."""
+
+    fault: str = "none"
+    confirmed: Confirmed = field(default_factory=Confirmed)
+
+
+class MachineWatch(Operator):
+    """One machine."""
+
+    KIND = "condition"
+
+    def __init__(self, machine: Mapping[str, Any]) -> None:
+        self._machine = machine
+        self._device: str = machine["device"]
+        self.name = f"condition {self._device}"
+        self._has_zones = machine["velocity_mm_s"] is not None
+        running = machine["running"]
+        self._gate = Gate(running["above"], running["hold_ns"]) if running else None
+        self._velocities: dict[str, float] = machine["velocities"]
+        self._waveforms: dict[str, float] = machine["waveforms"]
+        tags = [*self._velocities, *self._waveforms, *([running["tag"]] if running else [])]
+        tags += [machine["speed"]] if machine["speed"] else []
+        self._tags = list(dict.fromkeys(tags))
+        self.inputs = [f"{self._device}.{tag}" for tag in self._tags]
+        self.outputs: list[Output] = []
+        self._place: dict[str, int] = {}
+        for tag in self._velocities:
+            self._add_judged(tag, tag)
+        for tag in self._waveforms:
+            for name, (_, unit, _) in FEATURES.items():
+                self._add(f"{tag}_{name}", unit, tag)
+            self._add_judged(tag, f"{tag}_velocity_rms")
+            if self._is_slow:
+                self._add_judged(tag, f"{tag}_displacement_rms")
+            for line in machine["orders"]:
+                self._add(f"{tag}_{line}", "dB", tag)
+            self._add(f"{tag}_fault", "", tag, ValueKind.TEXT)
+            self._add(f"{tag}_evidence", "m/s2", tag, ValueKind.WAVEFORM, DataClass.ALARM)
+        self._told = [NEVER] * len(self.outputs)
+        names = [*self._velocities, *(f"{tag}_velocity_rms" for tag in self._waveforms)]
+        self._judges = {name: self._judge_of(machine["velocity_mm_s"]) for name in names}
+        for tag in self._waveforms:
+            self._judges[f"{tag}_acceleration_rms"] = self._judge_of(None)
+            if self._is_slow:
+                self._judges[f"{tag}_displacement_rms"] = self._judge_of(machine["displacement_um"])
+        self._bearings = {tag: _Bearing() for tag in self._waveforms}
+        self._rpm: float = machine["rpm"]
+        self._last: tuple[str, Waveform] | None = None
+        self._unscaled: list[str] = []
+
+    @property
+    def _is_slow(self) -> bool:
+        """Whether the standard looks at displacement too."""
+        return self._machine["displacement_um"] is not None and self._machine["rpm"] < SLOW_BELOW_RPM
+
+    def _judge_of(self, borders: Sequence[float] | None) -> Judge:
+        return Judge(None if borders is None else (borders[0], borders[1], borders[2]), self._machine["clause"])
+
+    def _add(
+        self, name: str, unit: str, source: str, kind: ValueKind = ValueKind.FLOAT64,
+        data_class: DataClass = DataClass.TELEMETRY,
+    ) -> None:  # fmt: skip
+        self._place[name] = len(self.outputs)
+        self.outputs.append(Output(self._device, name, kind, unit, (f"{self._device}.{source}",), data_class))
+
+    def _add_judged(self, source: str, name: str) -> None:
+        if not self._has_zones:
+            return
+        self._add(f"{name}_zone", "", source, ValueKind.TEXT)
+        for each in REMAINING:
+            self._add(f"{name}_{each}", "h", source)
+
+    @property
+    def fingerprint(self) -> str:
+        """Zones and baselines of another machine mean nothing."""
+        return json.dumps(self._machine, sort_keys=True)
+
+    def push(self, rows: Rows, now: int) -> Derived:
+        """Take values and waveforms in order of event time; of one time, values first."""
+        out = Derived()
+        waves = list(rows.waveforms)
+        for place in range(len(rows)):
+            at = int(rows.at[place])
+            while waves and waves[0][1].ts < at:
+                self._take_waveform(out, *waves.pop(0))
+            value = float("nan") if is_bad(int(rows.quality[place])) else float(rows.value[place])
+            self._take_value(out, self._tags[int(rows.slot[place])], at, value)
+        for slot, wave in waves:
+            self._take_waveform(out, slot, wave)
+        return out
+
+    def _take_value(self, out: Derived, tag: str, at: int, value: float) -> None:
+        if self._gate is not None and tag == self._machine["running"]["tag"]:
+            self._gate.feed(at, value)
+        if tag == self._machine["speed"]:
+            self._rpm = value
+        if tag in self._velocities and self._is_settled(at):
+            self._judge(out, tag, at, value * self._velocities[tag])
+
+    def _is_settled(self, at: int) -> bool:
+        return self._gate is None or self._gate.is_settled(at)
+
+    def _take_waveform(self, out: Derived, slot: int, wave: Waveform) -> None:
+        tag = self._tags[slot]
+        if is_bad(wave.quality) or not self._is_settled(wave.ts) or not len(wave) or not self._rpm > 0:
+            return
+        factor = self._waveforms[tag]
+        if wave.samples.dtype == np.int16:
+            factor *= wave.full_scale / 32768 if wave.full_scale else 0.0
+        if not factor:
+            self._unscaled = sorted({*self._unscaled, tag})
+            return
+        block = wave.samples.astype(np.float64) * factor
+        self._last = tag, wave
+        found = diagnose(block, wave.rate_hz, self._rpm, self._machine["orders"])
+        for name, (feature, _, scale) in FEATURES.items():
+            self._tell(out, f"{tag}_{name}", wave.ts, found.features[feature] * scale)
+        for family, line in found.lines.items():
+            self._tell(out, f"{tag}_{family}", wave.ts, line.level_db)
+        self._tell(out, f"{tag}_fault", wave.ts, found.verdict.fault)
+        self._judge(out, f"{tag}_velocity_rms", wave.ts, found.features["velocity_rms_mm_s"])
+        self._judge(out, f"{tag}_acceleration_rms", wave.ts, found.features["acceleration_rms_g"] * STANDARD_GRAVITY)
+        if self._is_slow:
+            self._judge(out, f"{tag}_displacement_rms", wave.ts, found.features["displacement_rms_um"])
+        self._judge_bearing(out, tag, wave, found)
+
+    def _judge(self, out: Derived, name: str, at: int, value: float) -> None:
+        judge = self._judges[name]
+        for finding in judge.feed(at, value, speed_bin(self._rpm)):
+            self._tell_finding(out, name, at, finding)
+        if judge.zone.zone:
+            self._tell(out, f"{name}_zone", at, judge.zone.zone)
+        if judge.borders is not None and (left := judge.remaining()) is not None:
+            for each, hours in zip(REMAINING, left, strict=True):
+                self._tell(out, f"{name}_{each}", at, hours)
+
+    def _judge_bearing(self, out: Derived, tag: str, wave: Waveform, found: Diagnosis) -> None:
+        known, fault = self._bearings[tag], found.verdict.fault
+        if fault in FAULTS and not known.confirmed.is_on and fault != known.fault:
+            known.fault, known.confirmed = fault, Confirmed()
+        if not known.confirmed.feed(fault == known.fault and fault in FAULTS):
+            return
+        family = {"outer_race": "bpfo", "inner_race": "bpfi", "ball": "bsf2", "cage": "ftf"}[known.fault]
+        line = found.lines.get(family)
+        facts: dict[str, str | int | float | bool | None] = {"fault": known.fault, "line": family, "rpm": self._rpm}
+        if line is not None:
+            facts |= {"hz": line.hz, "p_false_alarm": found.verdict.p_false_alarm}
+        level = line.level_db if line else 0.0
+        limit = found.level_needed_db
+        severity = Severity.HIGH if known.confirmed.is_on else Severity.INFO
+        clause = "ISO 13373-3, rolling element bearings; envelope spectrum over its carpet"
+        is_on = known.confirmed.is_on
+        finding = Finding(BEARING, is_on, level, limit, severity, clause, wave.ts)
+        self._tell_finding(out, f"{tag}_{family}", wave.ts, finding, facts)
+
+    def _tell_finding(
+        self, out: Derived, name: str, at: int, finding: Finding, more: Mapping[str, Any] | None = None
+    ) -> None:
+        place = self._place.get(name)
+        unit = "mm/s" if place is None else self.outputs[place].unit
+        judge = self._judges.get(name)
+        facts: dict[str, Any] = {
+            "tag": name, "rule": finding.rule, "value": finding.value, "limit": finding.limit, "unit": unit,
+            "clause": finding.clause, "from": _iso(finding.since), "to": _iso(at), "readings": CONFIRM,
+        }  # fmt: skip
+        if judge is not None and judge.zone.zone:
+            facts["zone"] = judge.zone.zone
+        facts |= more or {}
+        if finding.is_on and self._last is not None:
+            tag, wave = self._last
+            facts |= {"evidence": f"{tag}_evidence", "evidence_ts": _iso(wave.ts)}
+            self._keep(out, tag, wave)
+        kind = "condition_alarm" if finding.is_on else "condition_alarm_over"
+        words = {
+            "zone": f"zone {facts.get('zone')}", "criterion II": "changed from its baseline",
+            "baseline": "above its baseline", "drift": "drifts from its baseline",
+            BEARING: f"shows a fault: {facts.get('fault')}",
+        }[finding.rule]  # fmt: skip
+        over = "" if finding.is_on else ": is over"
+        message = (
+            f"{self._device}.{name} {words}{over}: {finding.value:.3g} {unit}, the limit is {finding.limit:.3g} {unit}"
+        )
+        out.events.append(Event(at, self._device, kind, finding.severity, message, facts))
+
+    def _keep(self, out: Derived, tag: str, wave: Waveform) -> None:
+        """Give the raw samples out, in m/s², once: a block that several alarms stand on is sent once."""
+        place = self._place[f"{tag}_evidence"]
+        if self._told[place] >= wave.ts:
+            return
+        self._told[place] = wave.ts
+        factor = self._waveforms[tag]
+        full_scale = wave.full_scale * factor
+        samples = wave.samples if wave.samples.dtype == np.int16 else (wave.samples * np.float32(factor))
+        out.waveforms.append((place, Waveform(0, wave.ts, wave.rate_hz, full_scale, samples, wave.quality)))
+
+    def _tell(self, out: Derived, name: str, at: int, value: float | str) -> None:
+        place = self._place[name]
+        self._told[place] = ts = max(at, self._told[place] + 1)
+        out.readings.append(Reading(place, ts, value, at=at))
+
+    def shift(self, by: int) -> None:
+        """Move what is counted from a moment."""
+        if self._gate is not None and self._gate.since is not None:
+            self._gate.since += by
+
+    def state(self) -> Mapping[str, Any]:
+        """Return baselines, zones, alarms, and the last block of samples."""
+        last = None
+        if self._last is not None:
+            tag, wave = self._last
+            samples = wave.samples
+            last = [tag, wave.ts, wave.rate_hz, wave.full_scale, samples.dtype.str, samples.tobytes(), wave.quality]
+        return {
+            "since": self._gate.since if self._gate else None,
+            "rpm": self._rpm,
+            "told": self._told,
+            "judges": {name: judge.state() for name, judge in self._judges.items()},
+            "bearings": {tag: [known.fault, *known.confirmed.state()] for tag, known in self._bearings.items()},
+            "last": last,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> Sequence[str]:
+        """Take a state up."""
+        if self._gate is not None:
+            self._gate.since = state["since"]
+        self._rpm, self._told = state["rpm"], list(state["told"])
+        for name, judge in self._judges.items():
+            judge.restore(state["judges"][name])
+        for tag, (fault, *confirmed) in state["bearings"].items():
+            self._bearings[tag] = _Bearing(fault, Confirmed(*confirmed))
+        if state["last"] is not None:
+            tag, ts, rate, full_scale, dtype, samples, quality = state["last"]
+            self._last = tag, Waveform(0, ts, rate, full_scale, np.frombuffer(samples, dtype).copy(), quality)
+        return ()
+
+    def view(self) -> Any:
+        """Return zones, faults, which alarms stand, and what is learned."""
+        judges = self._judges.items()
+        return {
+            "zones": {name: judge.zone.zone for name, judge in judges if judge.zone.zone},
+            "faults": {tag: known.fault for tag, known in self._bearings.items() if known.confirmed.is_on},
+            "alarmed": [name for name, judge in judges if judge.is_alarmed],
+            "learned": [name for name, judge in judges if any(each.is_ready for each in judge.baselines.values())],
+            "without_full_scale": self._unscaled,
+        }
+
+
+def _iso(ns: int) -> str:
+    return datetime.fromtimestamp(ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{ns % 10**9 // 1000:06d}Z"
+
+
+def make(settings: Mapping[str, Any]) -> Sequence[Operator]:
+    """Return an operator for each machine."""
+    return [MachineWatch(machine) for machine in settings["machines"]]
+
+
+def warm_up() -> None:
+    """Compile what a block of samples needs."""
+    moments(np.zeros(8), np.empty(SIZE))
