@@ -14,6 +14,7 @@ from edge.agent.cli import parser
 ROOT = Path(__file__).parents[1]
 READMES = ["README.md", "README.zh-CN.md"]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.M | re.S)
+TEST = re.compile(r"`(tests/\w[\w/]*\.py)::(\w+)`")
 LINK = re.compile(r"\]\(([^)#:]+)\)")
 
 
@@ -95,6 +96,14 @@ def test_links_between_documents_lead_somewhere() -> None:
     for page in pages:
         for target in LINK.findall(page.read_text("utf-8")):
             assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+
+
+def test_tests_that_documents_name_exist() -> None:
+    pages = [page for page in ROOT.rglob("*.md") if not {".venv", ".tools", "node_modules"} & set(page.parts)]
+    named = {found for page in pages for found in TEST.findall(page.read_text("utf-8"))}
+    assert len(named) > 10
+    for file, name in named:
+        assert re.search(rf"^(async )?def {name}\(", (ROOT / file).read_text("utf-8"), re.M), f"no test {file}::{name}"
 
 
 def test_no_registry_and_no_machine_is_named_in_any_file() -> None:

@@ -1,5 +1,6 @@
 """A Modbus device: its configuration made ready, and what must outlive a session."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -8,6 +9,7 @@ from drivers.modbus.endpoint import parse_registration
 from drivers.modbus.image import element_names, kind_of
 from drivers.modbus.known import Known
 from drivers.modbus.line import Access, Line
+from drivers.modbus.memory import Memory
 from drivers.modbus.plan import groups, plan_requests, span_of
 from drivers.modbus.section import ModbusSection
 from drivers.modbus.session import SEARCH_MAX, ModbusSession
@@ -34,6 +36,8 @@ class ModbusDriver:
         self.section = section
         self.context = context
         self.known = Known(section.limits)
+        self.memory = Memory(context.data_dir, context.device, section)
+        self._recalled = False
         self.counters = dict.fromkeys(COUNTERS, 0)
         self.hello_turn = 0
         self.ids: dict[str, int] = {}
@@ -72,6 +76,10 @@ class ModbusDriver:
     @asynccontextmanager
     async def _connect(self) -> AsyncIterator[Session]:
         context, limits = self.context, self.section.limits
+        if not self._recalled:
+            await asyncio.to_thread(self.memory.recall, self.known, context.clock.monotonic(), limits.retry)
+            self.counters["registers_refused"] = len(self.known.refused)
+            self._recalled = True
         async with Line.share(context.shared, self._access, context.clock, limits.timeout) as line:
             session = ModbusSession(self, line)
             try:

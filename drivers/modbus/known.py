@@ -1,13 +1,14 @@
 """What a device has taught: registers it refuses, how much it takes at once, where a request must not reach across.
 
 A request that fails for good is taken apart once, by halves, until it is known which registers are to blame. From then
-on the plan goes around them, and only they are tried again, after a pause that doubles up to a day.
+on the plan goes around them. All that was learned is doubted: after a pause that doubles up to a day it is tried again,
+by one request, because devices get other firmware, or are exchanged.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from drivers.modbus.plan import Barriers, Request, Span
+from drivers.modbus.plan import Barriers, Request, Span, plan_requests
 from drivers.modbus.section import Limits, Table
 
 RETRY_MAX_S = 86_400.0
@@ -28,9 +29,33 @@ class Refusal:
     pause: float
 
 
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """Something learned of requests: a barrier at an address of a table; without one the limit of registers, or bits.
+
+    The limit of bits goes by the table "coil", that of registers by "holding".
+    """
+
+    table: Table
+    address: int | None = None
+
+
+@dataclass(slots=True)
+class Doubt:
+    """When a lesson is tried again."""
+
+    retry_at: float
+    pause: float
+
+    def again(self, now: float) -> None:
+        """Put it off for twice as long as the last time."""
+        self.pause = min(self.pause * 2, RETRY_MAX_S)
+        self.retry_at = now + self.pause
+
+
 @dataclass(slots=True)
 class Known:
-    """All that is known of one device beyond its configuration. Survives sessions, not restarts.
+    """All that is known of one device beyond its configuration. Survives sessions; see `memory` for restarts.
 
     refused       (table, address) → why
     unsupported   tables of which no address can be read → why
@@ -39,6 +64,7 @@ class Known:
     healed        cuts that were taken away after a search; one that is needed again is a barrier
     taken_max     most registers (False) or bits (True) that a request has been answered with in a search
     readable      tables of which something has been read
+    doubts        barriers and limits → when they are tried again
     """
 
     limits: Limits
@@ -51,6 +77,7 @@ class Known:
     bits_max: int = 2000
     taken_max: dict[bool, int] = field(default_factory=lambda: {False: 0, True: 0})
     readable: set[Table] = field(default_factory=set)
+    doubts: dict[Lesson, Doubt] = field(default_factory=dict)
 
     def longest(self, bits: bool) -> int:
         """Return how many registers, or bits, one request may carry."""
@@ -93,6 +120,62 @@ class Known:
         self.unsupported.pop(span.table, None)
         for address in range(span.address, span.end):
             self.refused.pop((span.table, address), None)
+
+    def doubt(self, now: float, pause: float) -> None:
+        """Plan when each lesson is tried again, the new ones after the first pause."""
+        lessons = [Lesson(table, address) for table, address in sorted(self.barriers)]
+        lessons += [Lesson("holding")] * (self.registers_max < self.limits.registers)
+        lessons += [Lesson("coil")] * (self.bits_max < self.limits.bits)
+        self.doubts = {lesson: self.doubts.get(lesson) or Doubt(now + pause, pause) for lesson in lessons}
+
+    def trial(self, spans: Sequence[Span], now: float) -> tuple[Lesson, Request] | None:
+        """Return a lesson that should be tried again with the request that tries it, None when none is due."""
+        for lesson, doubt in self.doubts.items():
+            if doubt.retry_at <= now:
+                if (request := self._without(lesson, spans)) is not None:
+                    return lesson, request
+                doubt.again(now)  # by the present plan it makes no difference
+        return None
+
+    def _without(self, lesson: Lesson, spans: Sequence[Span]) -> Request | None:
+        """Return the first request that this lesson alone forbids; or that all do, as they may hide each other."""
+        readable = [span for span in spans if self.refusal(span) is None]
+        for forgotten in ([lesson], list(self.doubts)):
+            limits, barriers = self.limits_now, set(self.barriers_now)
+            for each in forgotten:
+                if each.address is not None:
+                    barriers.discard((each.table, each.address))
+                else:
+                    kind = "bits" if each.table == "coil" else "registers"
+                    limits = limits.model_copy(update={kind: getattr(self.limits, kind)})
+            for request in plan_requests(readable, limits, barriers):
+                if self._forbids(lesson, request):
+                    return request
+        return None
+
+    def _forbids(self, lesson: Lesson, request: Request) -> bool:
+        if lesson.address is None:
+            bits = lesson.table == "coil"
+            return request.is_bits is bits and request.count > self.longest(bits)
+        return request.table == lesson.table and request.address < lesson.address < request.address + request.count
+
+    def tried(self, lesson: Lesson, request: Request, code: int, now: float) -> list[Lesson]:
+        """Take note of what a trial was answered. What is no longer so is forgotten, and returned."""
+        if code:
+            self.doubts[lesson].again(now)
+            return []
+        gone = [each for each in self.doubts if self._forbids(each, request)]
+        pause = self.doubts[lesson].pause
+        for each in gone:
+            del self.doubts[each]
+            if each.address is not None:
+                self.barriers.discard((each.table, each.address))
+            elif each.table == "coil":
+                self.bits_max = request.count
+            else:
+                self.registers_max = request.count
+        self.doubt(now - pause, pause)  # a limit may have risen further: that is tried at once
+        return gone
 
     def cut(self, table: Table, address: int) -> None:
         """Keep requests from reaching across an address until the search is done."""

@@ -1,5 +1,6 @@
 """An open Modbus device: polls its groups of tags, each at its own interval, and finds out what it cannot read."""
 
+import asyncio
 import math
 import zlib
 from collections import Counter
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from drivers.modbus.client import UNANSWERED, WRONG, BlockFailed, reason_of, status_of
 from drivers.modbus.image import Image, Long
-from drivers.modbus.known import Enough, Search
+from drivers.modbus.known import Enough, Lesson, Search
 from drivers.modbus.line import Line
 from drivers.modbus.plan import Request, Span, plan_requests
 from drivers.modbus.section import ADDRESSES, Table
@@ -128,7 +129,7 @@ class ModbusSession:
 
     async def _poll(self, group: _Group) -> AsyncGenerator[None, None]:
         """Read a group, yielding after each request; leave its records in it."""
-        await self._retry_refused(group)
+        await self._try_again(group)
         for _ in range(REPLANS_MAX):
             if group.is_stale:
                 group.image, group.is_stale = self._make_image(group.names), False
@@ -279,25 +280,56 @@ class ModbusSession:
         self._tell_refused(group, request, set(known.refused) - refused, code)
         if known.limits_now != limits:
             self._tell_limit(known.longest(request.is_bits), request.is_bits)
-        self._counters["registers_refused"] = len(known.refused)
+        known.doubt(now, known.limits.retry)
+        await self._learned()
         return complete
 
-    async def _retry_refused(self, group: _Group) -> None:
-        """Try one refused value again when it is time."""
+    async def _learned(self) -> None:
+        self._counters["registers_refused"] = len(self._known.refused)
+        await asyncio.to_thread(self._driver.memory.keep, self._known)
+
+    async def _try_again(self, group: _Group) -> None:
+        """Try one thing again of what was learned, when it is time: a value that was refused, a limit or a barrier."""
+        known, now = self._known, self._clock.monotonic()
+        if (span := known.due(group.image.spans, now)) is not None:
+            await self._try_refused(span)
+        elif (trial := known.trial(group.image.spans, now)) is not None:
+            lesson, request = trial
+            code, _ = await self._ask(request)
+            gone = known.tried(lesson, request, code, self._clock.monotonic())
+            for each in gone:
+                self._tell_forgotten(each)
+            if gone:
+                await self._changed()
+
+    async def _changed(self) -> None:
+        """Have all groups planned anew."""
+        for each in self._groups:
+            each.is_stale = True
+        await self._learned()
+
+    def _tell_forgotten(self, lesson: Lesson) -> None:
+        known, device = self._known, self._driver.context.device
+        facts: dict[str, str | int]
+        if lesson.address is None:
+            bits = lesson.table == "coil"
+            what, longest = ("bits" if bits else "registers"), known.longest(bits)
+            message, facts = f"{device} takes {longest} {what} a request now", {what: longest}
+        else:
+            place = f"{lesson.table}/{lesson.address}"
+            message, facts = f"{device}: a request may reach across {place} now", {"address": place}
+        self._tell("limit_lifted", Severity.INFO, message, facts)
+
+    async def _try_refused(self, span: Span) -> None:
         known = self._known
-        span = known.due(group.image.spans, self._clock.monotonic())
-        if span is None:
-            return
         code = 0
         for request in plan_requests([span], known.limits_now):
             code = code or (await self._ask(request))[0]
         known.retried(span, code, self._clock.monotonic())
-        self._counters["registers_refused"] = len(known.refused)
         if code == 0:
             message = f"{self._driver.context.device}: {span.table}/{span.address} can be read again"
             self._tell("registers_returned", Severity.INFO, message, {"address": f"{span.table}/{span.address}"})
-            for each in self._groups:
-                each.is_stale = True
+            await self._changed()
 
     def _tell_refused(self, group: _Group, request: Request, places: set[tuple[Table, int]], code: int) -> None:
         image = self._make_image(group.names)
@@ -321,7 +353,9 @@ class ModbusSession:
     def _tell_limit(self, longest: int, bits: bool) -> None:
         what = "bits" if bits else "registers"
         message = f"{self._driver.context.device} takes at most {longest} {what} a request"
-        hint = f"write limits: {{{what}: {longest}}} to spare it the search at each start"
+        hint = (
+            f"kept for the next start; with limits: {{{what}: {longest}}} a new gateway need not search for it either"
+        )
         self._tell("limit_learned", Severity.INFO, message, {what: longest, "hint": hint})
 
     def _tell(self, kind: str, severity: Severity, message: str, facts: Mapping[str, str | int]) -> None:

@@ -1,80 +1,19 @@
 """One bad register spoils only itself: what a device refuses is found once, left out, told, and tried again."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from drivers.modbus import SPEC
-from drivers.modbus.driver import ModbusDriver
 from drivers.modbus.image import Image
 from drivers.modbus.known import Known, Search
 from drivers.modbus.plan import Request, plan_requests
 from drivers.modbus.section import Limits, ModbusSection
-from drivers.modbus.session import ModbusSession
-from edge.core.batch import Batch, Event
-from edge.core.catalogue import Catalogue
 from edge.core.errors import Disconnected
 from edge.core.quality import StatusCode, is_bad
-from simulators.modbus import Server, Unit, serve_tcp
-from tests.drivers.support import make_driver
-
-Rows = dict[str, tuple[Any, int]]
-
-
-class Device:
-    """A connected driver, what it delivers and tells."""
-
-    def __init__(self, driver: ModbusDriver, catalogue: Catalogue, session: ModbusSession, server: Server) -> None:
-        self.driver, self.catalogue, self.session, self.server = driver, catalogue, session, server
-        self.events: list[Event] = []
-
-    async def poll(self) -> Rows:
-        rows: Rows = {}
-        for record in await self.session.read():
-            if isinstance(record, Event):
-                self.events.append(record)
-            elif isinstance(record, Batch):
-                for tag, value, quality in zip(
-                    record.tag.tolist(), record.value.tolist(), record.quality.tolist(), strict=True
-                ):
-                    rows[self.catalogue[tag].name] = (self.catalogue[tag].present(value), quality)
-        return rows
-
-    async def asked(self) -> list[tuple[int, int, int, int]]:
-        """The requests of one poll."""
-        before = len(self.server.requests)
-        await self.poll()
-        return self.server.requests[before:]
-
-
-@asynccontextmanager
-async def connected(unit: Unit, tags: dict[str, Any], **limits: Any) -> AsyncIterator[Device]:
-    async with serve_tcp({1: unit}) as server:
-        section = {"modbus": server.url, "every": "10ms", "limits": {"timeout": "60ms", **limits}, "tags": tags}
-        driver, catalogue = make_driver(SPEC, section)
-        assert isinstance(driver, ModbusDriver)
-        async with driver.connect() as session:
-            assert isinstance(session, ModbusSession)
-            yield Device(driver, catalogue, session, server)
-
-
-def words(count: int) -> dict[str, Any]:
-    return {f"w{place}": {"at": f"holding/{place}"} for place in range(count)}
-
-
-def full(count: int) -> Unit:
-    unit = Unit()
-    unit.put("holding", 0, "u16", [1000 + place for place in range(count)])
-    return unit
-
-
-def good(rows: Rows) -> dict[str, Any]:
-    return {name: value for name, (value, quality) in rows.items() if not quality}
+from simulators.modbus import Unit
+from tests.drivers.modbus import Rows, connected, full, good, words
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,21 @@ async def test_a_dead_unit_is_probed_once_in_a_growing_pause_and_costs_a_tenth_o
                     await read_rows(first, names)
 
 
+async def test_a_silent_unit_silences_no_other_with_its_number_elsewhere() -> None:
+    silent, well = slave(1), slave(1)
+    silent.silent = True
+    shared = Shared()
+    async with serve_tcp({1: silent}) as one, serve_tcp({1: well}) as other:
+        lost, _ = make_driver(SPEC, section(one.url, 1, 0), shared=shared)
+        read, names = make_driver(SPEC, section(other.url, 1, 0), shared=shared)
+        for _ in range(3):
+            with pytest.raises(Disconnected, match="does not answer"):
+                async with lost.connect():
+                    pass
+        async with read.connect() as session:
+            assert (await read_rows(session, names))["w0"][:2] == (100, 0)
+
+
 async def test_when_one_silent_unit_answers_all_others_may_try_at_once() -> None:
     endpoint = parse_url("tcp://127.0.0.1:1")
     assert endpoint is not None

@@ -49,6 +49,8 @@ def test_every_span_is_read_by_legal_requests_within_the_gap_budget(spans: list[
     for request in requests:
         bits = request.table in ("coil", "discrete")
         assert 1 <= request.count <= (limits.bits if bits else limits.registers)
+        assert (request.table, request.address) in wanted, "nothing unused at the beginning"
+        assert (request.table, request.address + request.count - 1) in wanted, "or at the end"
         unused = sorted(address for table, address in addresses(request) - wanted)
         run = 0
         for before, after in itertools.pairwise(unused):
@@ -94,9 +96,10 @@ def test_no_plan_has_fewer_requests(spans: list[Span], longest: int, gap: int) -
 
 def read(unit: Unit, request: Request) -> bytes:
     """The data bytes of a slave's answer."""
-    answer = unit.answer(struct.pack(">BHH", 3, request.address, request.count))
+    function = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}[request.table]
+    answer = unit.answer(struct.pack(">BHH", function, request.address, request.count))
     assert answer is not None
-    assert answer[0] == 3
+    assert answer[0] == function
     return answer[2:]
 
 
@@ -112,19 +115,32 @@ def numbers(kind: str) -> st.SearchStrategy[Any]:
 
 @st.composite
 def devices(draw: st.DrawFn) -> tuple[Unit, dict[str, Any], dict[str, Any]]:
-    """A slave with values of any type and order at random places, the tags that read them, and what they hold."""
-    unit, tags, held = Unit(), {}, {}
-    address = 0
+    """A slave with values of any type and order in any table, the tags that read them, and what they hold.
+
+    Some values have a second tag, and some registers of a wide value a tag of their own.
+    """
+    unit, tags = Unit(), {}
+    held: dict[str, Any] = {}
+    ends = dict.fromkeys(("coil", "discrete", "input", "holding"), 0)
     for number in range(draw(st.integers(1, 15))):
-        address += draw(st.integers(0, 40))
-        kind, order = draw(st.sampled_from(TYPES)), draw(st.sampled_from(ORDERS))
-        value = draw(numbers(kind))
-        unit.put("holding", address, kind, value, order)
-        tags[f"t{number}"] = {"at": f"holding/{address}", "type": kind, "order": order}
-        held[f"t{number}"] = value
-        address += int(kind[1:]) // 16
-    for place in range(address + 200):  # everything between exists, too
-        unit.tables["holding"].setdefault(place, 0xDEAD)
+        table = draw(st.sampled_from(sorted(ends)))
+        address = ends[table] + draw(st.integers(0, 40))
+        kind, order, value = "bool", "ABCD", draw(st.booleans())
+        if table in ("input", "holding"):
+            kind, order = draw(st.sampled_from(TYPES)), draw(st.sampled_from(ORDERS))
+            value = draw(numbers(kind))
+        unit.put(table, address, kind, value, order)
+        ends[table] = address + (1 if kind == "bool" else int(kind[1:]) // 16)
+        for twin in range(draw(st.integers(1, 2))):
+            name = f"t{number}{'ab'[twin]}"
+            tags[name] = {"at": f"{table}/{address}"} | ({} if kind == "bool" else {"type": kind, "order": order})
+            held[name] = value
+        if kind != "bool" and draw(st.booleans()):
+            tags[f"t{number}w"] = {"at": f"{table}/{ends[table] - 1}"}
+            held[f"t{number}w"] = unit.tables[table][ends[table] - 1]
+    for table, end in ends.items():
+        for place in range(end + 200):  # everything between exists, too
+            unit.tables[table].setdefault(place, 1 if table in ("coil", "discrete") else 0xDEAD)
     names = draw(st.permutations(list(tags)))
     return unit, {name: tags[name] for name in names}, held
 
@@ -141,6 +157,7 @@ def test_decoding_what_was_planned_and_read_gives_back_what_the_device_holds(
     catalogue = Catalogue()
     ids = {name: catalogue.intern("d", name, kind_of(tag)).id for name, tag in section.tags.items()}
     image = Image(section.tags, ids, section.order, section.limits)
+    assert len(image.requests) <= len(tags)
     failed = data.draw(st.sets(st.integers(0, len(image.requests) - 1)))
     statuses = []
     for number, request in enumerate(image.requests):
