@@ -192,16 +192,15 @@ async def test_an_overloaded_device_sheds_its_slow_groups_first_and_counts_it() 
     async with serve_tcp({1: unit}) as server:
         driver, names = make_driver(SPEC, section(server.url, 1, tags=tags))
         async with driver.connect() as session:
-            began = time.monotonic()
             fast = slow = 0
-            while time.monotonic() - began < 1.5:
-                rows = await read_rows(session, names)
-                fast += "fast" in rows
-                slow += "slow2" in rows
+            async with asyncio.timeout(20):
+                while slow < 4:
+                    rows = await read_rows(session, names)
+                    fast += "fast" in rows
+                    slow += "slow2" in rows
         # 20 requests of 10 ms cannot be read every 60 ms; the fast tag keeps its pace between them.
-        assert fast >= 0.6 * 1.5 / 0.04
-        assert 2 <= slow <= 8
-        assert driver.counters["overruns_total"] >= 10  # type: ignore[attr-defined]
+        assert fast >= 4 * slow
+        assert driver.counters["overruns_total"] >= 2 * slow  # type: ignore[attr-defined]
 
 
 async def test_a_group_that_was_shed_three_times_is_let_through() -> None:
