@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from edge.core.clock import SystemClock
 
 CHUNK_BYTES = 65_536
+ACCEPTING_TURNS = 10
+"""So many turns of the loop, more than enough, until who was accepted at the last moment is known."""
 
 
 class FaultLine:
@@ -155,8 +157,12 @@ async def fault_line(target_host: str, target_port: int) -> AsyncIterator[FaultL
     finally:
         server.close()
         line.heal()
-        line.cut()
-        await asyncio.gather(*serving)
+        line.refuse()
+        for _ in range(ACCEPTING_TURNS):
+            await asyncio.sleep(0)
+        while serving:
+            line.cut()
+            await asyncio.gather(*serving)
 
 
 class SteppedClock(SystemClock):
