@@ -47,7 +47,13 @@ async def open_view(path: Path, *secrets: str | None) -> AsyncIterator[View]:
                     hint=say("start the agent once: it brings an older log up to date"),
                 )
             await db.execute("BEGIN")  # one state of the log for all that follows
-            vault.learn([(int(row[0]), row[1]) for row in await db.execute_fetchall("SELECT id, wrapped FROM key")])
+            keys = [(int(row[0]), row[1]) for row in await db.execute_fetchall("SELECT id, wrapped FROM key")]
+            if keys and not any(secrets):
+                raise LogError(
+                    say("the log {path} is encrypted", path=path),
+                    hint=say("name the configuration too: its `log: encrypt` names the secret"),
+                )
+            vault.learn(keys)
             tags = []
             for tag, *hidden, kind in await db.execute_fetchall("SELECT id, device, name, unit, kind FROM tag"):
                 device, name, unit = vault.show(tag, hidden[0], hidden[1], hidden[2])

@@ -48,7 +48,8 @@ def retry(data_dir: Path, ids: Collection[int], uplink: str | None, *, everythin
     if ids and everything:
         raise WrongInput(say("ids and --all together"), say("write one of them"))
     going, words = asyncio.run(_retry(data_dir, list(ids) or None, uplink))
-    print(words if going or ids else say("nothing is set aside that is not on its way already"))
+    if going or not ids:
+        print(words if going else say("nothing is set aside that is not on its way already"))
     left = sorted(set(ids) - set(going))
     for each in left:
         print(say("message {id} is not set aside, or on its way already", id=each), file=sys.stderr)
