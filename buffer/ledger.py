@@ -7,13 +7,10 @@ from contextlib import suppress
 from typing import Protocol, TypeAlias
 
 import aiosqlite
-import numpy as np
-import numpy.typing as npt
 
-from buffer.fetch import Fetch
+from buffer.ledger_devices import Devices, counted
 from buffer.ledger_lines import lines
-from edge.core.batch import Batch, Event, Record, Waveform
-from edge.core.catalogue import TAG_ID_MAX, Catalogue
+from edge.core.batch import Batch, Record, Waveform
 from edge.core.delivery import Priority
 from edge.core.errors import CorruptSegment
 from edge.core.ledger import COUNTS, HOUR_NS, LATE_NS, Line, Tally
@@ -29,16 +26,6 @@ class Picks(Protocol):
 
     def of(self, record: Record) -> Record | None:
         """Return what is wanted of a record, the record itself when that is all of it."""
-
-
-class Names(Protocol):
-    """Seals names where they lie on file; `buffer.vault.Vault`."""
-
-    def hide(self, tag_id: int, device: str, name: str, unit: str) -> tuple[str, str | bytes, str]:
-        """Return names as they are stored."""
-
-    def show(self, tag_id: int, device: str, name: str | bytes, unit: str) -> tuple[str, str, str]:
-        """Return names from what is stored."""
 
 
 class Wanted(Protocol):
@@ -83,15 +70,8 @@ _ADDED = ", ".join(f"{name} = {name} + excluded.{name}" for name in COUNTS)
 class Ledger:
     """Counts by device and hour. Its methods that take `db` are steps of the writer's transactions."""
 
-    def __init__(self, catalogue: Catalogue, vault: Names) -> None:
-        self._catalogue = catalogue
-        self._vault = vault
-        self._known_id = 0
-        self._numbers: dict[str, int] = {}
-        self._firsts: list[int] = [0]
-        self._named: dict[int, str] = {}
-        self._ids: npt.NDArray[np.int64] = np.zeros(1, np.int64)  # of all known tags, ascending; 0 stands for none
-        self._device_of: npt.NDArray[np.intp] = np.zeros(1, np.intp)
+    def __init__(self, devices: Devices) -> None:
+        self.devices = devices
         self._consumers: tuple[str, ...] = ()
         self._filters: dict[str, Wanted] = {}
         self._begun = set[int]()
@@ -110,7 +90,7 @@ class Ledger:
 
         After damage, for all of them, what it lost. `read` gives the record of a position's body.
         """
-        await self.load(db.execute_fetchall)
+        await self.devices.load(db.execute_fetchall)
         self._begun.clear()
         self._consumers = tuple(consumers)
         self._filters = {name: wanted for name, wanted in consumers.items() if not wanted.is_whole}
@@ -133,68 +113,6 @@ class Ledger:
             int(row[0]) for row in await db.execute_fetchall("SELECT DISTINCT hour FROM ledger WHERE revision > told")
         }
 
-    # Which device a row is of: a segment keeps, a device, the id of its first tag and the number of its rows.
-
-    def devices(self, record: Record) -> bytes | None:
-        """Return the rows of each device in a record, as the segment keeps them; None for an event."""
-        match record:
-            case Event():
-                return None
-            case Waveform():
-                counts: npt.NDArray[np.intp] = np.bincount(self._places(np.array([record.tag])))
-            case Batch():
-                counts = np.bincount(self._places(record.tag))
-        (present,) = counts.nonzero()
-        firsts = np.array(self._firsts)[present]
-        return np.column_stack([firsts, counts[present]]).astype("<u4").tobytes()
-
-    def _learn(self) -> None:
-        if self._known_id == self._catalogue.last_id:
-            return
-        tags = self._catalogue.since(self._known_id)
-        places = [self._place(tag.device, tag.id) for tag in tags]
-        self._ids = np.append(self._ids, np.array([tag.id for tag in tags], np.int64))
-        self._device_of = np.append(self._device_of, np.array(places, np.intp))
-        self._known_id = self._catalogue.last_id
-
-    def _place(self, device: str, number: int) -> int:
-        place = self._numbers.setdefault(device, len(self._firsts))
-        if place == len(self._firsts):
-            self._firsts.append(number)
-        return place
-
-    def _places(self, tags: npt.NDArray[np.integer]) -> npt.NDArray[np.intp]:
-        self._learn()
-        at = np.minimum(np.searchsorted(self._ids, tags), len(self._ids) - 1)
-        return np.where(self._ids[at] == tags, self._device_of[at], 0)
-
-    @staticmethod
-    def _rows(devices: bytes) -> Iterable[tuple[int, int]]:
-        return [(first, rows) for first, rows in np.frombuffer(devices, "<u4").reshape(-1, 2).tolist()]
-
-    def number(self, device: str) -> int:
-        """Return the number of a device: the id of its first tag, or what it was given before it had one."""
-        self._learn()
-        if device not in self._numbers:
-            number = max(self._named, default=TAG_ID_MAX) + 1
-            self._named[number] = device
-            self._place(device, number)
-        return self._firsts[self._numbers[device]]
-
-    def name(self, number: int) -> str:
-        """Return the device with this number."""
-        return self._catalogue[number].device if number in self._catalogue else self._named.get(number, "")
-
-    def _hidden(self, number: int) -> str | bytes:
-        return self._vault.hide(number, "", self._named[number], "")[1]
-
-    async def load(self, fetch: Fetch) -> None:
-        """Take up the devices that were given a number before they had a tag. They keep it."""
-        for number, hidden in await fetch("SELECT number, name FROM ledger_device", ()):
-            if number not in self._named:
-                self._named[number] = self._vault.show(number, "", hidden, "")[1]
-                self._place(self._named[number], number)
-
     # What the writer's transactions do.
 
     async def store(
@@ -214,13 +132,13 @@ class Ledger:
         tallies: dict[int, Tally] = {}
         stored: Counter[int] = Counter()
         for record, tally in put:
-            told = [(self.number(tally.device), tally)] if tally is not None else self._untallied(record)
+            told = [(self.devices.number(tally.device), tally)] if tally is not None else self._untallied(record)
             for number, each in told:
                 tallies.setdefault(number, Tally(each.device)).add(each)
-        if named := [(number, self._hidden(number)) for number in tallies if number in self._named]:
+        if named := self.devices.hidden(tallies):
             await db.executemany("INSERT OR IGNORE INTO ledger_device VALUES (?, ?)", named)
         for blob in devices:
-            stored.update(dict(self._rows(blob or b"")))
+            stored.update(dict(counted(blob or b"")))
         rows = [
             (hour, number, each.due, each.read, each.bad, each.filtered, stored[number], each.watched_ms,
              each.connected_ms)
@@ -251,12 +169,12 @@ class Ledger:
     def _untallied(self, record: Record | None) -> Iterable[tuple[int, Tally]]:
         """What was put without a tally counts as due and read in its own place, so that the sums close for it too."""
         if isinstance(record, Waveform):
-            ((device, rows),) = self._rows(self.devices(record) or b"")
+            ((device, rows),) = counted(self.devices.of(record) or b"")
             yield device, Tally("", due=rows, read=rows, bad=is_bad(record.quality))
         elif isinstance(record, Batch):
             bad = record.take(bad_mask(record.quality))
-            bad_rows = dict(self._rows(self.devices(bad) or b""))
-            for device, rows in self._rows(self.devices(record) or b""):
+            bad_rows = dict(counted(self.devices.of(bad) or b""))
+            for device, rows in counted(self.devices.of(record) or b""):
                 yield device, Tally("", due=rows, read=rows, bad=bad_rows.get(device, 0))
 
     async def progress(
@@ -297,8 +215,8 @@ class Ledger:
                         back[hour, device] -= rows
                 for position, hour, stored, devices in await self._segments(db, consumer, first, last):
                     if seq in pieces:
-                        devices = b"".join(self.devices(piece) or b"" for piece in pieces[seq])
-                    for device, rows in self._rows(devices):
+                        devices = b"".join(self.devices.of(piece) or b"" for piece in pieces[seq])
+                    for device, rows in counted(devices):
                         way = ways[hour, device]
                         way[0] += 0 if handed else rows
                         if committed and position in corrupt:
@@ -322,7 +240,7 @@ class Ledger:
         """Return the rows of each device, by the hour in which they were stored; none when that is unknown (0)."""
         found: dict[Key, int] = Counter()
         for record in records if hour else ():
-            for device, rows in self._rows(self.devices(record) or b""):
+            for device, rows in counted(self.devices.of(record) or b""):
                 found[hour, device] += rows
         return found
 
@@ -337,7 +255,7 @@ class Ledger:
             lost: dict[Key, int] = Counter()
             for position, hour, _, devices in await self._segments(db, consumer, first, last):
                 if position in gone and not any(begin <= position <= end for begin, end in delivered):
-                    for device, rows in self._rows(devices):
+                    for device, rows in counted(devices):
                         lost[hour, device] += rows
             await self._add_dropped(db, consumer, why, lost)
 
@@ -348,15 +266,15 @@ class Ledger:
         for consumer in self._consumers:
             if not await self._delivered(db, consumer, position, position):
                 filtered = self._filters[consumer].at(position).of(rows) if consumer in self._filters else rows
-                devices = self.devices(filtered) if filtered is not None else b""
-                lost = {(hour, device): count for device, count in self._rows(devices or b"")}
+                devices = self.devices.of(filtered) if filtered is not None else b""
+                lost = {(hour, device): count for device, count in counted(devices or b"")}
                 await self._add_dropped(db, consumer, why, lost)
 
     async def keep_wanted(self, db: aiosqlite.Connection, position: int, record: Record) -> None:
         """Keep with a segment that was written anew what each filter leaves of it."""
         for consumer, filters in self._filters.items():
             if (wanted := filters.at(position).of(record)) is not record:
-                devices = self.devices(wanted) if wanted is not None else b""
+                devices = self.devices.of(wanted) if wanted is not None else b""
                 await db.execute("INSERT OR REPLACE INTO ledger_wanted VALUES (?, ?, ?)", (consumer, position, devices))
 
     async def _delivered(self, db: aiosqlite.Connection, consumer: str, first: int, last: int) -> list[tuple[int, int]]:
@@ -401,12 +319,12 @@ class Ledger:
         delivered = await self._delivered(db, consumer, 0, 2**62)
         for position, hour, _, devices in await self._segments(db, consumer, 0, 2**62):
             if not any(first <= position <= last for first, last in delivered):
-                for device, rows in self._rows(devices):
+                for device, rows in counted(devices):
                     held[hour, device] += rows
         lost = {
             key: rows
-            for line in await lines(db.execute_fetchall, self, [consumer], 0, 2**62)
-            if (rows := line.waiting(consumer) - held.get(key := (line.hour, self.number(line.device)), 0)) > 0
+            for line in await lines(db.execute_fetchall, self.devices, [consumer], 0, 2**62)
+            if (rows := line.waiting(consumer) - held.get(key := (line.hour, self.devices.number(line.device)), 0)) > 0
         }
         await self._add_dropped(db, consumer, why, lost)
 
@@ -417,10 +335,10 @@ class Ledger:
         wanted = self._filters[consumer].at(position).of(record)
         if wanted is record:
             return
-        left = self.devices(wanted) if wanted is not None else b""
-        kept = dict(self._rows(left or b""))
+        left = self.devices.of(wanted) if wanted is not None else b""
+        kept = dict(counted(left or b""))
         await db.execute("INSERT OR REPLACE INTO ledger_wanted VALUES (?, ?, ?)", (consumer, position, left))
-        out = {(hour, device): rows - kept.get(device, 0) for device, rows in self._rows(devices)}
+        out = {(hour, device): rows - kept.get(device, 0) for device, rows in counted(devices)}
         await self._add_ways(db, consumer, {key: [0, 0, 0, rows] for key, rows in out.items() if rows})
 
     async def _segments(
@@ -448,7 +366,7 @@ class Ledger:
         """Remember which revisions were told; in the transaction that stores the statement."""
         await db.executemany(
             "UPDATE ledger SET told = ?, told_at = ? WHERE hour = ? AND device = ?",
-            [(line.revision, now, line.hour, self.number(line.device)) for line in lines],
+            [(line.revision, now, line.hour, self.devices.number(line.device)) for line in lines],
         )
 
     async def prune(self, db: aiosqlite.Connection) -> None:

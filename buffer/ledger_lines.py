@@ -2,9 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Protocol
 
 from buffer.fetch import Fetch
+from buffer.ledger_devices import Devices
 from edge.core.ledger import COUNTS, HOUR_NS, Line, Way
 
 GRACE_NS = 60 * 10**9
@@ -12,38 +12,27 @@ AGAIN_NS = 3_600 * 10**9
 STATEMENT_LINES_MAX = 500
 
 
-class Names(Protocol):
-    """Names the devices of lines; `buffer.ledger.Ledger`.
-
-    hours  those with a line that may have changed since it was told
-    """
-
-    hours: set[int]
-
-    def name(self, number: int) -> str:
-        """Return the device with this number."""
-
-
-async def untold(fetch: Fetch, ledger: Names, consumers: Sequence[str], now: int) -> list[Line]:
+async def untold(fetch: Fetch, devices: Devices, hours: set[int], consumers: Sequence[str], now: int) -> list[Line]:
     """Return lines of closed hours to tell now, oldest first, at most `STATEMENT_LINES_MAX`.
 
+    `hours` are those with a line that may have changed since it was told; where none has, the hour is taken out.
     A line is told a minute after its hour has ended; again when it has changed and nothing of it waits any more, or
     once an hour while something does.
     """
     found: list[Line] = []
-    for hour in sorted(ledger.hours):
+    for hour in sorted(hours):
         if now < (hour + 1) * HOUR_NS + GRACE_NS and now >= hour * HOUR_NS:
             continue
         told = {
-            ledger.name(device): (int(revision), int(when))
+            devices.name(device): (int(revision), int(when))
             for device, revision, when in await fetch(
                 "SELECT device, told, told_at FROM ledger WHERE hour = ? AND revision > told", (hour,)
             )
         }
         if not told:
-            ledger.hours.discard(hour)
+            hours.discard(hour)
             continue
-        for line in await lines(fetch, ledger, consumers, hour, hour):
+        for line in await lines(fetch, devices, consumers, hour, hour):
             revision, when = told.get(line.device, (line.revision, 0))
             settled = not any(map(line.waiting, line.uplinks))
             if line.revision > revision and (not when or settled or not 0 <= now - when < AGAIN_NS):
@@ -53,7 +42,7 @@ async def untold(fetch: Fetch, ledger: Names, consumers: Sequence[str], now: int
     return found[:STATEMENT_LINES_MAX]
 
 
-async def lines(fetch: Fetch, ledger: Names, consumers: Sequence[str], first: int, last: int) -> list[Line]:
+async def lines(fetch: Fetch, devices: Devices, consumers: Sequence[str], first: int, last: int) -> list[Line]:
     """Return the lines of the hours `first` to `last`, both included, by hour and device."""
     span = (first, last)
     dropped: dict[tuple[int, int, str], dict[str, int]] = defaultdict(dict)
@@ -85,6 +74,6 @@ async def lines(fetch: Fetch, ledger: Names, consumers: Sequence[str], first: in
             each: ways.get(key := (row[0], row[1], each)) or Way(dropped=dropped.get(key, {})) for each in consumers
         }
         counts = dict(zip(columns, row, strict=True))
-        named = {"device": ledger.name(row[1]), "before_ms": before.get((row[0], row[1]), 0)}
+        named = {"device": devices.name(row[1]), "before_ms": before.get((row[0], row[1]), 0)}
         found.append(Line(**counts | named, uplinks=uplinks))
     return found

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from buffer.ledger import Ledger
+from buffer.ledger_devices import Devices
 from buffer.ledger_lines import lines
 from buffer.view import open_view
 from edge.core.ledger import Line
@@ -17,7 +17,7 @@ async def read_ledger(path: Path, first: int, last: int, *secrets: str | None) -
         LogError: there is none, or it cannot be read; or it is sealed and the secret is not its own.
     """
     async with open_view(path, *secrets) as view:
-        ledger = Ledger(view.catalogue, view.vault)
-        await ledger.load(view.fetch)
+        devices = Devices(view.catalogue, view.vault)
+        await devices.load(view.fetch)
         consumers = [str(name) for (name,) in await view.fetch("SELECT name FROM consumer ORDER BY name")]
-        return await lines(view.fetch, ledger, consumers, first, last)
+        return await lines(view.fetch, devices, consumers, first, last)

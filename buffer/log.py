@@ -189,11 +189,14 @@ class Log:
 
     async def ledger(self, first: int, last: int) -> list[Line]:
         """Return the ledger's lines of the hours `first` to `last`, both included."""
-        return await ledger_lines.lines(self._database.read, self._writer.ledger, list(self._outboxes), first, last)
+        return await ledger_lines.lines(
+            self._database.read, self._writer.ledger.devices, list(self._outboxes), first, last
+        )
 
     async def untold(self, now: int) -> list[Line]:
         """Return the ledger's lines that are to be told now; see `buffer.ledger_lines.untold`."""
-        return await ledger_lines.untold(self._database.read, self._writer.ledger, list(self._outboxes), now)
+        ledger = self._writer.ledger
+        return await ledger_lines.untold(self._database.read, ledger.devices, ledger.hours, list(self._outboxes), now)
 
     async def tell(self, statement: Event, lines: Sequence[Line]) -> None:
         """Store a statement of these lines, and that they are told, in one transaction."""

@@ -290,7 +290,7 @@ class Retention:
                 "INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?)",
                 (
                     *(place.position, place.kind, len(piece), len(body), int(piece.ts.min()), int(piece.ts.max())),
-                    *(place.stored, place.data_class, place.hour, self._ledger.devices(piece)),
+                    *(place.stored, place.data_class, place.hour, self._ledger.devices.of(piece)),
                 ),
             )
             await db.execute("INSERT INTO body VALUES (?, ?)", (place.position, body))

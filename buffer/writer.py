@@ -13,6 +13,7 @@ import aiosqlite
 from buffer.classes import ClassMap
 from buffer.database import Damaged, Database
 from buffer.ledger import Ledger
+from buffer.ledger_devices import Devices
 from buffer.log_time import LogTime
 from buffer.records import in_segments, kind_of, rows_of, times_of
 from buffer.salvage import is_damage
@@ -98,7 +99,7 @@ class Writer:
         self._catalogue = catalogue
         self._classes = classes
         self._vault = vault
-        self.ledger = Ledger(catalogue, vault)
+        self.ledger = Ledger(Devices(catalogue, vault))
         self._clock = clock
         self._time = time
         self._commit_interval_s = commit_interval_s
@@ -287,7 +288,7 @@ class Writer:
     ) -> list[Any]:
         db, now = self._db, self._time.now()
         clock_now = self._clock.now()
-        devices = [self.ledger.devices(record) for record in records]
+        devices = [self.ledger.devices.of(record) for record in records]
         await db.execute("BEGIN IMMEDIATE")
         if records or any(entry.tally for entry in group):
             self._tags_sent = self._catalogue.last_id

@@ -11,28 +11,26 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
 from urllib.parse import quote
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from cryptography import x509
 
 from edge.core.errors import YulinkError
 from edge.core.language import say
-from edge.core.ledger import COUNTS, HOUR_NS
+from edge.core.ledger import HOUR_NS
 from uplink import batch_pb2 as pb
 from uplink.encode import decode
-from uplink.receiver.books import DISCREPANCY, Finding
-from uplink.receiver.columns import Column, Readings, joined, read
+from uplink.receiver.books import Finding
+from uplink.receiver.columns import Readings, read
 from uplink.receiver.message import Arrived
+from uplink.receiver.parquet_tables import Compared, by_day, readings_of, singles, waveform_tags
 from uplink.receiver.store import SqliteStore
 
 STORE_NAME = "received.sqlite3"
 FILES_EVERY_S = 300.0
 ROWS_MAX = 1_000_000
-DAY_NS = 86_400 * 10**9
 
 log = logging.getLogger("yulink.receiver")
 
@@ -46,56 +44,6 @@ CREATE TABLE IF NOT EXISTS compared (message INTEGER NOT NULL, gateway TEXT NOT 
 CREATE INDEX IF NOT EXISTS compared_message ON compared (message);
 INSERT INTO identity SELECT lower(hex(randomblob(4))) WHERE NOT EXISTS (SELECT * FROM identity);
 """
-_TEXT = pa.dictionary(pa.int32(), pa.string())
-_COMMON = [("epoch", pa.int64()), ("seq", pa.int64()), ("historical", pa.bool_())]
-_TIME = pa.timestamp("ns", "UTC")
-_WAY = ("sent", "committed", "late", "withheld")
-_SCHEMAS = {
-    "reading": pa.schema(
-        [
-            *(("device", _TEXT), ("tag", _TEXT), ("ts", _TIME), ("value", pa.float64()), ("integer", pa.int64())),
-            *(("unsigned", pa.uint64()), ("text", pa.string()), ("unit", _TEXT), ("quality", pa.uint32()), *_COMMON),
-        ]
-    ),
-    "waveform": pa.schema(
-        [
-            *(("device", _TEXT), ("tag", _TEXT), ("ts", _TIME), ("rate_hz", pa.float64())),
-            *(("full_scale", pa.float64()), ("unit", _TEXT), ("quality", pa.uint32())),
-            *(("int16_samples", pa.list_(pa.int16())), ("float32_samples", pa.list_(pa.float32())), *_COMMON),
-        ]
-    ),
-    "event": pa.schema(
-        [
-            *(("ts", _TIME), ("source", pa.string()), ("kind", pa.string()), ("severity", pa.int32())),
-            *(("text", pa.string()), ("facts", pa.string()), *_COMMON),
-        ]
-    ),
-    "gap": pa.schema(
-        [
-            *(
-                ("rows", pa.int64()),
-                ("ts", _TIME),
-                ("until", _TIME),
-                ("reason", pa.string()),
-                ("data_class", pa.string()),
-            ),
-            *(("tags", pa.list_(pa.int64())), ("tag_rows", pa.list_(pa.int64())), *_COMMON),
-        ]
-    ),
-    # Each line of a ledger as often as it was told anew; of one (uplink, ts, device) the highest revision holds.
-    "ledger": pa.schema(
-        [
-            *(("ts", _TIME), ("device", pa.string()), ("uplink", pa.string()), ("revision", pa.int64())),
-            *((name, pa.int64()) for name in (*COUNTS, "before_ms", *_WAY, "dropped", "arrived")),
-            *(("verified", pa.bool_()), ("discrepancies", pa.list_(pa.string()))),
-            *(("line", pa.string()), ("signature", pa.string())),
-        ]
-    ),
-}
-
-
-Compared: TypeAlias = tuple[int, int, dict[str, Any], dict[str, Any]]
-"""A line of a ledger: its hour and when it was told, both in nanoseconds, what was found, and of which message."""
 
 
 class ParquetStore(SqliteStore):
@@ -236,12 +184,12 @@ class ParquetStore(SqliteStore):
         for gateway, messages in waiting.items():
             query = "SELECT key, device, name, unit FROM tag WHERE gateway = ? ORDER BY key"
             tags = self._db.execute(query, (gateway,)).fetchall()
-            keys = {tag: self._tags[gateway].key(tag) for tag in _waveform_tags(messages)}
+            keys = {tag: self._tags[gateway].key(tag) for tag in waveform_tags(messages)}
             for kind, table in (
-                ("reading", _readings(messages, tags)),
-                *_singles(messages, keys, tags, lines.get(gateway, ())),
+                ("reading", readings_of(messages, tags)),
+                *singles(messages, keys, tags, lines.get(gateway, ())),
             ):
-                for day, part in _by_day(table):
+                for day, part in by_day(table):
                     yield kind, gateway, day, part
 
     def _compared(self, through: int) -> dict[str, list[Compared]]:
@@ -256,101 +204,3 @@ class ParquetStore(SqliteStore):
             common = {"epoch": epoch, "seq": seq, "historical": bool(historical)}
             found.setdefault(gateway, []).append((hour * HOUR_NS, ts, json.loads(facts), common))
         return found
-
-
-def _readings(messages: Sequence[tuple[pb.Batch, Readings]], tags: Sequence[tuple[int, str, str, str]]) -> pa.Table:
-    """Return all readings as one table, by tag and time."""
-    parts = []
-    keys = np.array([key for key, *_ in tags], np.int64)
-    for values in ("floats", "integers", "texts"):
-        places, column = joined([(place, getattr(readings, values)) for place, (_, readings) in enumerate(messages)])
-        if not len(column):
-            continue
-        tag = np.searchsorted(keys, column.key).astype(np.int32)
-        named = {
-            name: pa.DictionaryArray.from_arrays(tag, pa.array([facts[at] for facts in tags]))
-            for at, name in ((1, "device"), (2, "tag"), (3, "unit"))
-        }
-        common = {
-            "epoch": np.array([message.epoch for message, _ in messages], np.int64)[places],
-            "seq": np.array([message.seq for message, _ in messages], np.int64)[places],
-            "historical": np.array([message.historical for message, _ in messages], np.bool_)[places],
-        }
-        facts = {"ts": pa.array(column.ts, _TIME), "quality": column.quality, **named, **common, **_values(column)}
-        schema = _SCHEMAS["reading"]
-        table = pa.table(
-            {name: facts.get(name, pa.nulls(len(column), schema.field(name).type)) for name in schema.names}
-        )
-        parts.append(table.cast(schema).take(np.lexsort((column.ts, column.key))))
-    return pa.concat_tables(parts).unify_dictionaries() if parts else _SCHEMAS["reading"].empty_table()
-
-
-def _values(column: Column) -> dict[str, Any]:
-    """Return the value columns: `value` is every number, `integer` and `unsigned` the exact ones."""
-    if isinstance(column.value, list):
-        return {"text": pa.array(column.value, pa.string())}
-    if column.value.dtype == np.float64:
-        return {"value": pa.array(column.value)}
-    unsigned = column.kind == pb.UINT64
-    bits = column.value.view(np.uint64)
-    return {
-        "value": np.where(unsigned, bits.astype(np.float64), column.value.astype(np.float64)),
-        "integer": pa.array(column.value, mask=unsigned),
-        "unsigned": pa.array(bits, mask=~unsigned),
-    }
-
-
-def _waveform_tags(messages: Sequence[tuple[pb.Batch, Readings]]) -> set[int]:
-    return {wave.tag for message, _ in messages for wave in message.waveforms}
-
-
-def _singles(
-    messages: Sequence[tuple[pb.Batch, Readings]],
-    keys: dict[int, int | None],
-    tags: Sequence[tuple[int, str, str, str]],
-    lines: Sequence[Compared],
-) -> Iterator[tuple[str, pa.Table]]:
-    """Yield the tables of waveforms, events, gaps and lines of the ledger."""
-    named = {key: {"device": device, "tag": name, "unit": unit} for key, device, name, unit in tags}
-    rows: dict[str, list[dict[str, Any]]] = {"waveform": [], "event": [], "gap": [], "ledger": []}
-    for message, _ in messages:
-        common = {"epoch": message.epoch, "seq": message.seq, "historical": message.historical}
-        facts: dict[str, Any]
-        for wave in message.waveforms:
-            facts = {"ts": wave.ts, "rate_hz": wave.rate_hz, "full_scale": wave.full_scale, "quality": wave.quality}
-            samples = {
-                "int16_samples": np.frombuffer(wave.int16_samples, "<i2") if wave.int16_samples else None,
-                "float32_samples": np.frombuffer(wave.float32_samples, "<f4") if wave.float32_samples else None,
-            }
-            rows["waveform"].append(common | facts | samples | named[keys[wave.tag] or 0])
-        for e in message.events:
-            facts = {"ts": e.ts, "source": e.source, "kind": e.kind, "severity": e.severity}
-            rows["event"].append(common | facts | {"text": e.message, "facts": e.facts_json})
-        for gap in message.gaps:
-            facts = {"ts": gap.ts_min, "until": gap.ts_max, "rows": gap.rows, "reason": gap.reason}
-            of = {"data_class": gap.data_class, "tags": list(gap.tags), "tag_rows": list(gap.tag_rows)}
-            rows["gap"].append(common | facts | of)
-    for hour_ts, told_ts, compared, common in lines:
-        line = json.loads(compared["text"])
-        way = line["uplinks"].get(compared["uplink"], {})
-        counts = {name: line[name] for name in ("device", "revision", *COUNTS)} | {name: way.get(name) for name in _WAY}
-        facts = {"ts": hour_ts, "uplink": compared["uplink"], "dropped": sum(way.get("dropped", {}).values())}
-        facts["before_ms"] = line.get("before_ms", 0)
-        kept = {name: compared[name] for name in ("arrived", "verified", "signature")}
-        wrong = {"line": compared["text"], "discrepancies": compared["wrong"]}
-        rows["ledger"].append(counts | facts | kept | wrong)
-        if compared["wrong"]:
-            severity, text, of = compared["event"]
-            event = {"ts": told_ts, "source": line["device"], "kind": DISCREPANCY, "severity": severity}
-            rows["event"].append(common | event | {"text": text, "facts": of})
-    for kind, found in rows.items():
-        yield kind, pa.Table.from_pylist(found, _SCHEMAS[kind])
-
-
-def _by_day(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
-    """Yield the days, UTC, that occur in a table with their rows."""
-    days = table["ts"].cast(pa.int64()).to_numpy() // DAY_NS
-    for day in np.flatnonzero(np.bincount(days - days.min())) + days.min() if len(days) else ():
-        # A clock that was wrong by centuries is data, too.
-        name = f"{np.datetime64(int(day), 'D')}"
-        yield name, table.filter(pa.array(days == day))
