@@ -183,6 +183,17 @@ class OpcUaSection(DriverSection):
             )
         if login.user is not None and login.certificate is not None:
             found.append(Problem(("login",), say("a login is a user or a certificate, not both"), say("remove one")))
+        idle = [key for key in ("trust", "ca", "tolerate", "identity") if key in self.model_fields_set]
+        if idle and self.security == "none" and login.user is None:
+            found.append(
+                Problem(
+                    (idle[0],),
+                    say("without security nobody's certificate is looked at"),
+                    say("add security: sign+encrypt"),
+                    severity="warning",
+                    on="key",
+                )
+            )
         policy = self.security.partition("/")[0]
         if policy in DEPRECATED:
             found.append(
