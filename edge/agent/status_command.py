@@ -87,6 +87,26 @@ def render(status: dict[str, Any]) -> str:
                     count=aside,
                 )
             )
+    if analytics := status["analytics"]:
+        lines.append(_analytics(analytics, status["rss_mb"]["worker"]))
     if not status["uplinks"]:
         lines.append(say("uplink: none configured"))
     return "\n".join(lines)
+
+
+def _analytics(health: dict[str, Any], memory_mb: float | None) -> str:
+    if health["state"] != "running":
+        return say("analytics: {state}: {reason}", state=health["state"], reason=health["reason"])
+    standing = [
+        each["alarm"]
+        for each in health["views"].get("alarms", {}).get("alarms", [])
+        if each["state"] in ("active", "returned")
+    ]
+    line = say(
+        "analytics: {tags} derived tags, {rows} rows; {behind} segments behind; worker {memory:.0f} MB",
+        tags=len(health["derived_tags"]),
+        rows=health["rows_derived_total"],
+        behind=health["behind"],
+        memory=memory_mb or 0.0,
+    )
+    return line + (say("; alarms: {names}", names=", ".join(standing)) if standing else "")

@@ -19,6 +19,7 @@ from edge.core.clock import SystemClock
 S = 10**9
 T0 = 1_767_225_600 * S
 TOTALS = {"wait_s": 1.0, "memory_mb": 180.0, "parts": [{"kind": "tests.analytics.operators", "settings": {}}]}
+COMPILED = {**TOTALS, "parts": [{"kind": "tests.analytics.compiled", "settings": {}}]}
 POISON = {**TOTALS, "parts": [{"kind": "tests.analytics.poison", "settings": {}}]}
 
 

@@ -14,7 +14,7 @@ import pytest
 from edge.agent import analytics as feeding
 from edge.core.batch import Event
 from tests.analytics.poison import CRASHES, GROWS, RAISES
-from tests.analytics.stage import POISON, T0, TOTALS, S, finish, of_plan, staged
+from tests.analytics.stage import COMPILED, POISON, T0, TOTALS, S, finish, of_plan, staged
 
 SET_ASIDE = "analytics_set_aside"
 
@@ -193,10 +193,25 @@ async def test_a_changed_plan_is_taken_up_while_running(tmp_path: Path) -> None:
         assert ("press.double", T0 + 120 * S, 16.0, 0) in rows
 
 
-async def test_a_place_that_cannot_be_written_stops_no_start(tmp_path: Path) -> None:
-    (tmp_path / "kernels").write_text("a file where the folder of kernels should be")
-    async with staged(tmp_path, TOTALS) as stage:
-        await stage.until(lambda: stage.analytics.health.state == "running")
+@pytest.mark.parametrize("writable", [True, False])
+async def test_compiled_code_is_kept_in_the_data_directory_and_where_it_cannot_be_nothing_stops(
+    tmp_path: Path, writable: bool
+) -> None:
+    kernels = tmp_path / "kernels"
+    if not writable:
+        kernels.write_text("a file where the folder should be")
+    seen: list[dict[Path, int]] = []
+    for start in range(2 if writable else 1):
+        async with staged(tmp_path, COMPILED) as stage:
+            await stage.log.append([stage.counts((60 * start, 3)), stage.counts((60 * start + 30, 0))])
+            await finish(stage)
+            rows, _ = await stage.records()
+            assert rows[0][2] == 9.0
+            assert stage.analytics.health.restarts_total == 0
+        if writable:
+            seen.append({file: file.stat().st_mtime_ns for file in kernels.rglob("*.nb?")})
+            assert seen[0]
+            assert seen[-1] == seen[0]
 
 
 async def test_the_worker_of_a_core_that_is_gone_ends(tmp_path: Path) -> None:
