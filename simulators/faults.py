@@ -24,6 +24,7 @@ class FaultLine:
         self.bytes_total = 0
         self._diverted: list[tuple[str, int]] = []
         self.pieces_lost_total = 0
+        self.frames_cut_total = 0
         self._refusing = False
         self._garbage = False
         self._delay_s = 0.0
@@ -130,6 +131,7 @@ class FaultLine:
                     self.bytes_total += len(piece)
                     if answers and self._bytes_left == 0:
                         self._bytes_left = None
+                        self.frames_cut_total += 1
                         return
                     if len(pieces) > 1:
                         await asyncio.sleep(self._drip_s)
