@@ -129,6 +129,15 @@ async def _fill(stage: Stage) -> Path:
     return ballast
 
 
+async def log_full(stage: Stage, chance: random.Random) -> None:
+    """The broker is away for longer than the log has room: the oldest readings go, and the brain is told of each."""
+    await asyncio.sleep(2)
+    await stage.broker.kill()
+    await stage.until(lambda status: status["log"]["rows_dropped_total"] > 2000, "rows are dropped", 120)
+    await stage.broker.start()
+    await stage.until(lambda status: status["backlog"]["rows"] < 1000, "the backlog is gone")
+
+
 async def disk_full(stage: Stage, chance: random.Random) -> None:
     """Something else fills the agent's disk to the last byte for ten seconds."""
     ballast = await _fill(stage)
@@ -211,6 +220,7 @@ def chapters(kills_wanted: int) -> list[Chapter]:
         Chapter("denied topic, 6 s", denied_topic),
         Chapter("oversize, the broker says so", partial(oversize, announced=True)),
         Chapter("oversize, the broker only refuses", partial(oversize, announced=False)),
+        Chapter("log full in an outage", log_full, partial(one_machine, log_max="400 KB")),
         Chapter("disk full, 10 s", disk_full, on_small_disk, with_disk=True),
         Chapter("disk full, agent killed on it", disk_full_and_killed, on_small_disk, with_disk=True, memory_s=4.0),
         Chapter("disk refuses writes, 10 s", writes_refused, on_small_disk, with_disk=True),

@@ -138,9 +138,9 @@ class Stage:
                         raise AssertionError(f"the agent ended by itself ({process.returncode}): {words}") from None
                 await asyncio.sleep(0.05)
 
-    async def until(self, condition: Callable[[dict[str, Any]], object], what: str) -> None:
+    async def until(self, condition: Callable[[dict[str, Any]], object], what: str, deadline_s: float = 60) -> None:
         """Wait until the agent's status says that the harm is done: a chapter that harms nothing shows nothing."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + deadline_s
         while not condition(await self.status()):
             assert time.monotonic() < deadline, f"not seen in the agent's status: {what}"
             await asyncio.sleep(0.2)
@@ -246,7 +246,7 @@ def in_order(rows: list[tuple[Any, ...]]) -> bool:
 
 
 @asynccontextmanager
-async def one_machine(*, acl: str | None = None, disk_mb: int = 0) -> AsyncIterator[Stage]:
+async def one_machine(*, disk_mb: int = 0, log_max: str = "4 GB") -> AsyncIterator[Stage]:
     """A running plant and `yulink receive`, until the block ends; the agent's data on a disk of that size, if any."""
     async with AsyncExitStack() as closing_all:
         folder = Path(closing_all.enter_context(tempfile.TemporaryDirectory(prefix="yulink-faults-")))
@@ -258,9 +258,10 @@ async def one_machine(*, acl: str | None = None, disk_mb: int = 0) -> AsyncItera
         pki.issue("brain")
         write_key(make_key(), folder / "pki" / "brain.key", folder / "pki" / "brain.pub")
         broker = await closing_all.enter_async_context(
-            start_broker(folder / "broker", pki, kind="mosquitto", acl=acl or OPEN_RULES)
+            start_broker(folder / "broker", pki, kind="mosquitto", acl=OPEN_RULES)
         )
-        stage = await _plant(closing_all, folder, pki, broker, SqliteSink(folder / "brain.sqlite3"), "pki/brain.pub")
+        sink = SqliteSink(folder / "brain.sqlite3")
+        stage = await _plant(closing_all, folder, pki, broker, sink, "pki/brain.pub", log_max)
         stage.disk = disk
         stage.add_receiver()
         await stage.start("receive")
@@ -283,7 +284,13 @@ async def many_machines() -> AsyncIterator[Stage]:
 
 
 async def _plant(
-    closing_all: AsyncExitStack, folder: Path, pki: Pki, broker: Broker, sink: Sink, brain_key: str
+    closing_all: AsyncExitStack,
+    folder: Path,
+    pki: Pki,
+    broker: Broker,
+    sink: Sink,
+    brain_key: str,
+    log_max: str = "4 GB",
 ) -> Stage:
     """Make the plant's side: the press, the line, and the agent's configuration."""
     pki.issue("gateway", common_name=SITE)
@@ -299,9 +306,8 @@ async def _plant(
     }
     tags = {f"t{number}": {"at": f"holding/{number}"} for number in range(TAGS)}
     device = {"modbus": server.url, "every": f"{round(EVERY_S * 1e3)}ms", "tags": tags}
-    (folder / "plant.yaml").write_text(
-        json.dumps({"site": SITE, "devices": {"press": device}, "uplink": uplink, "log": {"free": "1 KB"}})
-    )
+    settings = {"site": SITE, "devices": {"press": device}, "uplink": uplink, "log": {"free": "1 KB", "max": log_max}}
+    (folder / "plant.yaml").write_text(json.dumps(settings))
     stage = Stage(folder, pki, broker, line, press, sink)
     closing_all.push_async_callback(stage.close)
     return stage
