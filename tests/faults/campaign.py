@@ -15,6 +15,7 @@ import sys
 import time
 import traceback
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -105,11 +106,14 @@ def table(results: list[Result], seed: int) -> str:
     return "\n".join(lines)
 
 
-def write_table(page: Path, text: str) -> None:
-    """Put the table into a page, between its marks."""
+def write_table(page: Path, text: str, *, only: Sequence[str] = ()) -> None:
+    """Put the table into a page, between its marks; or the rows of some chapters `only`, in the place of theirs."""
     before, _, rest = page.read_text("utf-8").partition(BEGIN)
-    _, mark, after = rest.partition(END)
+    old, mark, after = rest.partition(END)
     assert mark, f"{page} has no place for the table"
+    if only:
+        new = {row.split(" |")[0]: row for row in only}
+        text = "\n".join(new.get(line.split(" |")[0], line) for line in old.strip("\n").split("\n"))
     page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", "utf-8")
 
 
@@ -125,7 +129,7 @@ async def campaign(kills: int, seed: int, only: str, page: Path | None) -> bool:
     text = table(results, seed)
     print(text)
     if page is not None:
-        write_table(page, text)
+        write_table(page, text, only=[row_of(result) for result in results] if only else ())
     return all(result.is_good for result in results)
 
 
@@ -135,7 +139,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200, help="on one machine; a quarter as many beyond it")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     parser.add_argument("--only", default="", help="chapters whose title holds this")
-    parser.add_argument("--table", type=Path, help="the page that gets the table")
+    parser.add_argument("--table", type=Path, help="the page that gets the table; with --only its rows")
     arguments = parser.parse_args()
     # Python and the stream's client disagree about the end of a TLS connection, loudly and without consequence.
     logging.getLogger("asyncio").addFilter(lambda record: "eof_received" not in record.getMessage())

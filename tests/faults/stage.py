@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
@@ -41,14 +41,18 @@ OPEN_RULES = "user brain\ntopic readwrite v1/#\npattern readwrite v1/%u/#\n"
 Kill = Callable[[random.Random], Awaitable[object]]
 
 
+Place = tuple[int, int, int, float]
+"""Epoch and seq of a message that could not pass, and where in it a part lies that was sent instead."""
+
+
 class Sink(Protocol):
     """What a brain stores, asked while it stores."""
 
     async def rows(self) -> Counter[Row]:
         """Return every row with how often it is there."""
 
-    async def stored(self) -> Stored:
-        """Return everything for the account."""
+    async def stored(self, places: Mapping[tuple[int, int], Place]) -> Stored:
+        """Return everything for the account. `places` are where parts of messages belong, by epoch and seq."""
 
 
 class Stage:
@@ -159,7 +163,7 @@ class Stage:
                 await asyncio.sleep(0.5)
             await self.end("run", signal.SIGTERM)
             in_log = await self._logged()
-        return account(self.press.answers, in_log, await self.sink.stored())
+        return account(self.press.answers, in_log, await self.sink.stored(self._places()))
 
     async def _logged(self) -> Counter[Row]:
         found: Counter[Row] = Counter()
@@ -173,6 +177,16 @@ class Stage:
                         for tag, ts, value, quality in zip(*columns, record.quality.tolist(), strict=True):
                             found[int(log.catalogue[tag].name[1:]), ts, value, quality] += 1
         return found
+
+    def _places(self) -> dict[tuple[int, int], Place]:
+        """Return where each part belongs that has a later number than the message that it is a part of."""
+        query = "SELECT epoch, seq, instead_of, first, part, parts FROM parcel WHERE instead_of <> ''"
+        with closing(sqlite3.connect(self.data / LOG_NAME)) as db:
+            parts = db.execute(query).fetchall()
+        return {
+            (epoch, seq): (*json.loads(instead_of)[0], first, part / parts)
+            for epoch, seq, instead_of, first, part, parts in parts
+        }
 
     async def close(self) -> None:
         """End what still runs."""
@@ -190,7 +204,7 @@ class SqliteSink:
     """The store of `yulink receive`."""
 
     _ORDERED = (
-        "SELECT epoch, historical, tag, ts FROM sample JOIN message ON message.id = sample.message"
+        "SELECT epoch, seq, historical, tag, ts FROM sample JOIN message ON message.id = sample.message"
         " ORDER BY epoch, seq, sample.rowid"
     )
 
@@ -206,17 +220,17 @@ class SqliteSink:
         found = self._ask("SELECT tag, ts, value, quality FROM reading")
         return Counter((int(tag[1:]), ts, value, quality) for tag, ts, value, quality in found)
 
-    async def stored(self) -> Stored:
+    async def stored(self, places: Mapping[tuple[int, int], Place]) -> Stored:
         """Return everything for the account."""
         ((told,),) = self._ask("SELECT ifnull(sum(rows), 0) FROM gap")
-        return Stored(await self.rows(), 0, told, in_order(self._ask(self._ORDERED)))
+        return Stored(await self.rows(), 0, told, in_order(self._ask(self._ORDERED), places))
 
 
 class PostgresSink:
     """The database of the brain beyond one machine, where a second row of a tag and time would replace the first."""
 
     _ORDERED = (
-        "SELECT epoch, historical, tag, ts FROM sample JOIN message ON message.id = sample.message"
+        "SELECT epoch, seq, historical, tag, ts FROM sample JOIN message ON message.id = sample.message"
         " ORDER BY epoch, seq, tag, ts"
     )
 
@@ -228,20 +242,22 @@ class PostgresSink:
         found = await self._brain.ask("SELECT tag, ts, whole::bigint, quality FROM reading")
         return Counter((int(tag[1:]), ts, value, quality) for tag, ts, value, quality in found)
 
-    async def stored(self) -> Stored:
+    async def stored(self, places: Mapping[tuple[int, int], Place]) -> Stored:
         """Return everything for the account."""
         ((replaced,),) = await self._brain.ask("SELECT coalesce(sum(replaced), 0)::bigint FROM message")
         ((told,),) = await self._brain.ask("SELECT coalesce(sum(rows), 0)::bigint FROM gap")
-        return Stored(await self.rows(), replaced, told, in_order(await self._brain.ask(self._ORDERED)))
+        return Stored(await self.rows(), replaced, told, in_order(await self._brain.ask(self._ORDERED), places))
 
 
-def in_order(rows: list[tuple[Any, ...]]) -> bool:
-    """Tell whether in each epoch and lane, by sequence number, no tag's time goes back."""
+def in_order(rows: list[tuple[Any, ...]], places: Mapping[tuple[int, int], Place]) -> bool:
+    """Tell whether in each epoch and lane no tag's time goes back: by number, a part in the place of its whole."""
+    rows.sort(key=lambda row: places.get(row[:2], (row[0], row[1], 0, 0.0)))
     last: dict[tuple[Any, ...], int] = {}
-    for *series, ts in rows:
-        if ts < last.get(tuple(series), ts):
+    for epoch, seq, *series, ts in rows:
+        place = (places.get((epoch, seq), (epoch,))[0], *series)
+        if ts < last.get(place, ts):
             return False
-        last[tuple(series)] = ts
+        last[place] = ts
     return True
 
 
