@@ -110,6 +110,7 @@ class OpcUaSession:
         model.lost_at, model.seen = old.lost_at, old.seen
         model.gaps = [replace(gap, point=None) for gap in old.gaps]
         model.ready = old.ready + self._records(old.subscriptions.take(), old.rows)
+        await old.subscriptions.delete(self._connection)
         model.subscriptions.limits = await read_limits(self._connection.client)
         self._attach()
         await self._admit(await self._variables.find(self._driver.section.tags))

@@ -4,6 +4,7 @@ import asyncio
 import struct
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,6 +79,7 @@ class Subscriptions:
         self._clock = clock
         self.limits = Limits()
         self._acks: list[tuple[int, int]] = []
+        self._made: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._taking = asyncio.Lock()
         self._room = asyncio.Event()
@@ -107,6 +109,7 @@ class Subscriptions:
         silence = 2.0 + 3 * revised * max(1, given.RevisedMaxKeepAliveCount)
         made = Subscription(given.SubscriptionId, every, revised, silence, 0, now, now, revised)
         self.all[made.id] = made
+        self._made.add(made.id)
         return made
 
     async def monitor(
@@ -181,9 +184,10 @@ class Subscriptions:
         if not self.all:
             return False
         try:
-            available = await self._available(connection)
+            available = {} if connection.resumed else await self._transfer(connection)
             for subscription in list(self.all.values()):
                 await self._republish(connection, subscription, available.get(subscription.id, ()))
+                await self._republish_rest(connection, subscription)
         except ua.UaStatusCodeError:
             return False
         now = self._clock.monotonic()
@@ -191,13 +195,15 @@ class Subscriptions:
             subscription.heard = subscription.told = now
         return True
 
-    async def _available(self, connection: Connection) -> dict[int, Sequence[int]]:
+    async def _transfer(self, connection: Connection) -> dict[int, Sequence[int]]:
+        """Take the subscriptions of an old session over into this one; return what each still has for us.
+
+        Raises:
+            ua.UaStatusCodeError: the server cannot, or has forgotten one.
+        """
         parameters = ua.TransferSubscriptionsParameters()
         parameters.SubscriptionIds = [ua.UInt32(one) for one in self.all]
-        parameters.SendInitialValues = not connection.resumed
-        if connection.resumed:
-            # The session is the old one: the subscriptions are its own, and its queue says what is left.
-            return {}
+        parameters.SendInitialValues = True
         async with asyncio.timeout(REQUEST_TIMEOUT_S):
             results = await connection.client.uaclient.session.transfer_subscriptions(parameters)
         for result in results:
@@ -209,21 +215,39 @@ class Subscriptions:
             if number <= subscription.sequence:
                 self._acks.append((subscription.id, number))
                 continue
-            async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                try:
-                    message = await connection.client.uaclient.session.republish(subscription.id, number)
-                except ua.UaStatusCodeError as error:
-                    if error.code != ua.StatusCodes.BadMessageNotAvailable:
-                        raise
-                    message = None
-                except (ValueError, LookupError, struct.error):
-                    message = None  # bytes that mean nothing would mean nothing the next time, too
-            if message is None or not message.NotificationData:
+            if not await self._fetch(connection, subscription, number):
                 self.counters["lost_notifications_total"] += 1
-            else:
-                self.counters["republished_total"] += 1
-                self._put(of_message(message, subscription.id, []))
             subscription.sequence = number
+
+    async def _republish_rest(self, connection: Connection, subscription: Subscription) -> None:
+        """Fetch what the server sent into the broken connection; it says that with the first number it has not."""
+        while await self._fetch(connection, subscription, subscription.sequence + 1):
+            subscription.sequence += 1
+
+    async def _fetch(self, connection: Connection, subscription: Subscription, number: int) -> bool:
+        """Ask for a message again, and put it with those that wait. Returns False when the server has it not."""
+        async with asyncio.timeout(REQUEST_TIMEOUT_S):
+            try:
+                message = await connection.client.uaclient.session.republish(subscription.id, number)
+            except ua.UaStatusCodeError as error:
+                if error.code != ua.StatusCodes.BadMessageNotAvailable:
+                    raise
+                return False
+            except (ValueError, LookupError, struct.error):
+                return False  # bytes that mean nothing would mean nothing the next time, too
+        if not message.NotificationData:
+            return False
+        self.counters["republished_total"] += 1
+        self._put(of_message(message, subscription.id, []))
+        return True
+
+    async def delete(self, connection: Connection) -> None:
+        """Delete what was made here and is made anew elsewhere: a server may allow few. What it has not is fine."""
+        made, self._made = list(self._made), set()
+        if made:
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                with suppress(ua.UaStatusCodeError):
+                    await connection.client.uaclient.session.delete_subscriptions(made)
 
     def start(self, connection: Connection) -> None:
         """Begin to publish on a connection, unless it was begun."""

@@ -174,6 +174,7 @@ async def test_a_subscription_that_only_keeps_alive_is_found_and_made_anew(
         if working is not None:
             await working
         assert len(device.losses) == 1
+        assert server.subscriptions == 2  # the dead ones are not left with the server
 
 
 async def test_a_healthy_quiet_subscription_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
