@@ -1,6 +1,7 @@
 """What is missing, read from the server's own history (OPC 10000-11, 6.4.3)."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from asyncua import ua
 
 from drivers.opcua.client import REQUEST_TIMEOUT_S, Connection
+from drivers.opcua.limits import IN_FLIGHT
 from drivers.opcua.values import parts_of
 from edge.core.quality import is_bad
 
@@ -31,10 +33,47 @@ class Gap:
     point: bytes | None = None
 
 
-async def read_page(connection: Connection, node: ua.NodeId, gap: Gap) -> tuple[list[tuple[int, Any, int]], Gap | None]:
-    """Return rows (ts, value, status) of a gap, marked historical, and what of it is left; None when it is done.
+class Gaps:
+    """What is still to be asked from a server's history. A variable without one has no rows there."""
 
-    A variable without a history has no rows.
+    def __init__(self) -> None:
+        self._gaps: list[Gap] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._gaps)
+
+    def add(self, name: str, start: int, end: int) -> None:
+        """Note that rows are missing between two times, ns since 1970 UTC."""
+        if end > start:
+            self._gaps.append(Gap(name, start, end))
+
+    def take_over(self, others: "Gaps") -> None:
+        """Go on with what another session had begun."""
+        self._gaps += [replace(gap, point=None) for gap in others._gaps]
+
+    async def read(
+        self, connection: Connection, nodes: Mapping[str, ua.NodeId]
+    ) -> dict[str, list[tuple[int, Any, int]]]:
+        """Return some of it by variable: rows (ts, value, status), marked historical. The rest stays for the next time.
+
+        Raises:
+            OSError, TimeoutError: the connection failed; nothing is forgotten.
+        """
+        turn = [gap for gap in self._gaps[:IN_FLIGHT] if gap.name in nodes]
+        try:
+            pages = await asyncio.gather(*(_page(connection, nodes[gap.name], gap) for gap in turn))
+        except ua.UaStatusCodeError:
+            self._gaps.clear()  # the server has no history
+            return {}
+        self._gaps = self._gaps[IN_FLIGHT:] + [left for _, left in pages if left is not None]
+        found: dict[str, list[tuple[int, Any, int]]] = {}
+        for gap, (rows, _) in zip(turn, pages, strict=True):
+            found.setdefault(gap.name, []).extend(rows)
+        return found
+
+
+async def _page(connection: Connection, node: ua.NodeId, gap: Gap) -> tuple[list[tuple[int, Any, int]], Gap | None]:
+    """Return rows (ts, value, status) of a gap, marked historical, and what of it is left; None when it is done.
 
     Raises:
         ua.UaStatusCodeError, OSError, TimeoutError: the service failed; the server may have no history at all.

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from drivers.api import DriverSection, TagSection
 from edge.core.errors import Problem
@@ -65,6 +65,11 @@ def _check_trust(given: str) -> str:
     return given
 
 
+def _as_text(given: object) -> object:
+    """Let the index of an element be written without quotes."""
+    return str(given) if isinstance(given, int) and not isinstance(given, bool) else given
+
+
 class Login(Section):
     """Who we are to the server: a name with a password, or a certificate."""
 
@@ -92,7 +97,7 @@ class OpcUaTag(TagSection):
     type: Literal["bool", "int64", "uint64", "float64", "text"] | None = None
     """What the values are. Default: what the server says. `text` gives an enumeration's words."""
 
-    pick: str | None = None
+    pick: Annotated[str, BeforeValidator(_as_text)] | None = None
     """Which part of an array or structure: `3`, `Position.X`, `Axes.0.Load`. Default: a tag `name[part]` for each
     part."""
 

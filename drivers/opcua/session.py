@@ -3,18 +3,18 @@
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from asyncua import ua
 
 from drivers.opcua.client import FAILURES, REQUEST_TIMEOUT_S, Connection
-from drivers.opcua.decode import Notification, Run, Values
+from drivers.opcua.decode import Notification, Values
 from drivers.opcua.events import HANDLE, event_filter, event_of, refresh
-from drivers.opcua.history import Gap, read_page
-from drivers.opcua.limits import IN_FLIGHT, read_limits
+from drivers.opcua.history import Gaps
+from drivers.opcua.limits import read_limits
 from drivers.opcua.polling import Polling
+from drivers.opcua.refused import Refused
 from drivers.opcua.resolve import is_path
 from drivers.opcua.rows import Items
 from drivers.opcua.structures import Definitions
@@ -33,21 +33,11 @@ if TYPE_CHECKING:
     from drivers.opcua.driver import OpcUaDriver
 
 QUIET_S = 2.0
-RETRY_FIRST_S, RETRY_MAX_S = 2.0, 60.0
 BEATS = 4
 """Looks at the heartbeats in the shortest of them."""
 _UNKNOWN = int(ua.StatusCodes.BadNodeIdUnknown)
 
 log = logging.getLogger("yulink.opcua")
-
-
-@dataclass(slots=True)
-class Apart:
-    """An item that the server refuses; tried again apart from the others, ever more seldom."""
-
-    item: Item
-    due: float
-    delay: float = RETRY_FIRST_S
 
 
 class Model:
@@ -57,6 +47,7 @@ class Model:
     lost_at   when the connection broke, ns; None while all is told
     seen      the time of each item's last row until then, by name
     gaps      what is still to be asked from the server's history
+    told      globs of which it was said that they find nothing
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -64,11 +55,12 @@ class Model:
         self.definitions = Definitions()
         self.rows = Items(self.definitions.decode)
         self.subscriptions = Subscriptions(clock)
-        self.apart: list[Apart] = []
+        self.refused = Refused(clock)
         self.ready: list[Record] = []
         self.lost_at: int | None = None
         self.seen: dict[str, int] = {}
-        self.gaps: list[Gap] = []
+        self.gaps = Gaps()
+        self.told: set[str] = set()
 
     def suspend(self, now: int) -> None:
         """Note when the connection broke, and the last row of each item until then."""
@@ -107,8 +99,8 @@ class OpcUaSession:
         """Find every variable, read each once, which gives kinds and first values, and subscribe where wanted."""
         old, self.model = self.model, Model(self._clock)
         model = self.model
-        model.lost_at, model.seen = old.lost_at, old.seen
-        model.gaps = [replace(gap, point=None) for gap in old.gaps]
+        model.lost_at, model.seen, model.told = old.lost_at, old.seen, old.told
+        model.gaps.take_over(old.gaps)
         model.ready = old.ready + self._records(old.subscriptions.take(), old.rows)
         await old.subscriptions.delete(self._connection)
         model.subscriptions.limits = await read_limits(self._connection.client)
@@ -145,32 +137,23 @@ class OpcUaSession:
         await self._variables.describe([item for item in fresh if not self._nothing_found(item)], first)
         self._beating = [item for item in model.items if self._heartbeat(item)]
         if model.lost_at is not None and self._driver.section.history:
-            model.gaps += self._gaps(items, first)
+            self._miss(items, first)
         model.ready += self._first_rows(items, first)
         found = [item for item in items if item.node is not None]
-        self._set_apart([item for item in items if item.node is None])
+        model.refused.put(item for item in items if item.node is None)
         if self._polls:
             await self._polling.add(found)
         else:
             await self._subscribe(found, first)
         if model.subscriptions.all:
             model.subscriptions.start(self._connection)
-        self._driver.set_counter("refused_items", len(model.apart))
-
-    def _gaps(self, items: Sequence[Item], first: Mapping[str, ua.DataValue]) -> list[Gap]:
-        """Return what is missing of each: from its last row until what it is now."""
-        gaps, now = [], self._clock.now()
-        for item in items:
-            if (start := self.model.seen.get(item.name)) is None or item.name not in first:
-                continue
-            ts, _, status = parts_of(first[item.name], now)
-            if (end := now if is_bad(status) else ts) > start:
-                gaps.append(Gap(item.name, start, end))
-        return gaps
+        self._driver.set_counter("refused_items", len(model.refused))
 
     def _nothing_found(self, item: Item) -> bool:
         """Tell whether it is a glob without a node: no tag can be named then."""
-        if nothing := item.node is None and item.tag.spreads:
+        nothing = item.node is None and item.tag.spreads
+        if nothing and item.name not in self.model.told:
+            self.model.told.add(item.name)
             log.warning(say("{device}: nothing is found at {node}", device=self._device, node=item.tag.node))
         return nothing
 
@@ -184,19 +167,16 @@ class OpcUaSession:
         for at, item in enumerate(item for item in items if item.handle >= 0):
             data = first.get(item.name, missing)
             values.rest.append((at, item.handle, data))
-            item.shown = f"{item.tag.node} = {data.Value.Value if data.Value else None!r}"
+            where = item.node.to_string() if item.tag.spreads and item.node is not None else item.tag.node
+            item.shown = f"{where} = {data.Value.Value if data.Value else None!r}"
         return self._rows(values)
-
-    def _set_apart(self, items: Sequence[Item], delays: Mapping[int, float] | None = None) -> None:
-        now = self._clock.monotonic()
-        for item in items:
-            delay = (delays or {}).get(id(item), RETRY_FIRST_S)
-            self.model.apart.append(Apart(item, now + delay, delay))
 
     # -- subscribing
 
     async def _subscribe(self, items: Sequence[Item], first: Mapping[str, ua.DataValue]) -> None:
         """Put each item into a subscription of its interval; one that is refused is polled, or tried again apart."""
+        polled: list[Item] = []
+        unreadable: list[Item] = []
         by_interval: dict[float, list[Item]] = {}
         for item in items:
             by_interval.setdefault(item.every, []).append(item)
@@ -205,14 +185,11 @@ class OpcUaSession:
                 self._connection, await self._subscription(every), [self._wanted(item) for item in group]
             )
             for item in group:
-                if (code := refused.get(item.handle)) is None:
-                    continue
-                status = first[item.name].StatusCode
-                if status is None or not is_bad(int(status.value)):
-                    await self._polling.add([item])  # it can be read: the server has no room for it, or no way
-                else:
-                    self._set_apart([item])
-                    self.model.ready += self._bad([item.handle], code)
+                if item.handle in refused:
+                    status = first[item.name].StatusCode
+                    (unreadable if status is not None and is_bad(int(status.value)) else polled).append(item)
+        self.model.refused.put(unreadable)
+        await self._polling.add(polled)  # the server has no room for them, or no way to monitor them
 
     async def _subscription(self, every: float) -> Subscription:
         """Return the subscription of an interval. Where the server has no more of them, the nearest: each item is
@@ -246,12 +223,6 @@ class OpcUaSession:
         except ua.UaStatusCodeError:
             pass  # it has no conditions
 
-    def _bad(self, handles: Sequence[int], code: int) -> list[Record]:
-        n = len(handles)
-        now = np.full(n, self._clock.now())
-        status = np.full(n, code, np.uint32)
-        return self._rows(Values([Run(np.arange(n), np.array(handles, np.int64), 0, np.zeros(n), now, status)]))
-
     # -- after a loss
 
     def _returned(self, handles: Sequence[int]) -> None:
@@ -262,23 +233,23 @@ class OpcUaSession:
         old = [one for handle in handles for one in rows.own(handle) if (rows.last_ts(one) or 0) < lost_at]
         self.model.ready += rows.repeat(np.array(old, np.int64), self._clock.now())
 
+    def _miss(self, items: Sequence[Item], first: Mapping[str, ua.DataValue]) -> None:
+        """Note what is missing of each: from its last row until what it is now."""
+        now = self._clock.now()
+        for item in items:
+            if (start := self.model.seen.get(item.name)) is not None and item.name in first:
+                ts, _, status = parts_of(first[item.name], now)
+                self.model.gaps.add(item.name, start, now if is_bad(status) else ts)
+
     async def _fill(self) -> None:
         """Read some of what is missing from the server's history, beside what comes live."""
-        model = self.model
-        turn = model.gaps[:IN_FLIGHT]
-        items = {item.name: item for item in model.items if item.node is not None}
-        asked = [(gap, item, item.node) for gap in turn if (item := items.get(gap.name)) and item.node is not None]
-        try:
-            pages = await asyncio.gather(*(read_page(self._connection, node, gap) for gap, _, node in asked))
-        except ua.UaStatusCodeError:
-            model.gaps.clear()  # the server has no history
-            return
+        items = {item.name: item for item in self.model.items if item.node is not None}
+        nodes = {name: item.node for name, item in items.items() if item.node is not None}
         values = Values()
-        for (_, item, _), (rows, _) in zip(asked, pages, strict=True):
-            values.rest += [(at, item.handle, one) for at, one in enumerate(rows)]
+        for name, rows in (await self.model.gaps.read(self._connection, nodes)).items():
+            values.rest += [(at, items[name].handle, one) for at, one in enumerate(rows)]
         self._driver.count("history_rows_total", len(values))
-        model.gaps = model.gaps[IN_FLIGHT:] + [left for _, left in pages if left is not None]
-        model.ready += model.rows.batches(values, self._clock.now(), late=True)
+        self.model.ready += self.model.rows.batches(values, self._clock.now(), late=True)
 
     def _revived(self) -> None:
         """Once a subscription that was taken over speaks, repeat what it will not tell: nothing of it has changed."""
@@ -351,7 +322,7 @@ class OpcUaSession:
             return
         if not self._connection.lost.is_set() and not self.model.subscriptions.broken:
             await self._compare(now)
-            await self._retry(now)
+            await self._retry()
         self._checked = self._clock.monotonic()
 
     def _judge(self) -> None:
@@ -425,9 +396,8 @@ class OpcUaSession:
     def _note_gone(self) -> None:
         """Set apart what is found by a path and has lost its node: the server may have it under another id."""
         gone, self.model.rows.gone = self.model.rows.gone, set()
-        known = {one.item.handle for one in self.model.apart}
         by_path = [item for item in self.model.items if is_path(item.tag.node) and not item.tag.spreads]
-        self._set_apart([item for item in by_path if item.handle in gone - known])
+        self.model.refused.put(item for item in by_path if item.handle in gone)
 
     def _note_overflows(self) -> None:
         """Remember what the server dropped, to ask its history for it."""
@@ -435,28 +405,27 @@ class OpcUaSession:
         self._driver.count("overflows_total", len(overflows))
         if overflows and self._driver.section.history:
             names = {item.handle: item.name for item in self.model.items}
-            self.model.gaps += [Gap(names[one], start, end) for one, start, end in overflows if one in names]
+            for handle, start, end in overflows:
+                if handle in names:
+                    self.model.gaps.add(names[handle], start, end)
 
-    async def _retry(self, now: float) -> None:
+    async def _retry(self) -> None:
         """Try the refused again: found under their paths, read, subscribed."""
-        due = [one for one in self.model.apart if one.due <= now]
-        if not due:
-            return
         model = self.model
-        model.apart = [one for one in model.apart if one.due > now]
-        delays = {id(one.item): min(RETRY_MAX_S, 2 * one.delay) for one in due}
-        globs = {one.item.name: one.item.tag for one in due if one.item.tag.spreads and one.item.node is None}
-        again = [one.item for one in due if one.item.name not in globs]
-        plain = {item.name: item.tag for item in again if not item.tag.spreads}
+        if not (due := model.refused.take_due()):
+            return
+        empty = [item for item in due if item.tag.spreads and item.node is None]
+        plain = {item.name: item.tag for item in due if not item.tag.spreads}
         found = {item.name: item.node for item in await self._variables.find(plain)}
+        grown = [item for item in await self._variables.find({item.name: item.tag for item in empty}) if item.node]
+        filled = {id(item.tag) for item in grown}
+        again = [item for item in due if item not in empty or id(item.tag) not in filled]
         for item in again:
             await model.subscriptions.forget(self._connection, item.handle)
             item.node = found.get(item.name, item.node)
-        model.items = [item for item in model.items if item.name not in globs]
-        await self._admit([*again, *await self._variables.find(globs)])
-        for each in model.apart:
-            each.delay = delays.get(id(each.item), each.delay)
-            each.due = now + each.delay if id(each.item) in delays else each.due
+        model.items = [item for item in model.items if item in again or item not in due]
+        await self._admit([*again, *grown])
+        model.refused.settle(due)
 
     def _count(self) -> None:
         for name in ("republished_total", "lost_notifications_total"):
@@ -468,7 +437,9 @@ class OpcUaSession:
 
     def raw(self) -> Mapping[str, str]:
         """Return per tag its node and the value as the server gave it first."""
-        return {item.name: item.shown for item in self.model.items}
+        rows = self.model.rows
+        tags = ((rows.tags[one], item) for item in self.model.items for one in rows.own(item.handle))
+        return {tag.name: item.shown for tag, item in tags if tag is not None}
 
 
 def _joined(records: Sequence[Record]) -> list[Record]:
