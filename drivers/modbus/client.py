@@ -103,22 +103,22 @@ class Client:
         link.write(frame)
         sending_s = len(frame) * self._endpoint.character_s
         arriving_s = (RTU_OVERHEAD_BYTES + request.payload_bytes) * self._endpoint.character_s
-        deadline = asyncio.get_running_loop().time() + sending_s + timeout_s
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + sending_s + timeout_s
+        complete_by = deadline + arriving_s + timeout_s
         try:
-            try:
-                async with asyncio.timeout_at(deadline) as waiting:
-                    while True:
-                        await link.wait_more()
-                        if not self._is_echo(frame) and (answer := framing.take(link.received)) is not None:
-                            break
-                        if link.is_lost:
-                            raise Disconnected(say("the connection was cut"))
-                        if link.received:  # it has begun
-                            waiting.reschedule(deadline + arriving_s + timeout_s)
-            except TimeoutError:
-                if link.received and not self._is_echo(frame, at_end=True):
-                    raise WrongAnswer(say("what came is no answer: {bytes}", bytes=_shown(link.received))) from None
-                raise
+            while True:
+                await link.wait_more(deadline)
+                if not self._is_echo(frame) and (answer := framing.take(link.received)) is not None:
+                    break
+                if link.is_lost:
+                    raise Disconnected(say("the connection was cut"))
+                if link.received:  # it has begun
+                    deadline = complete_by
+                if loop.time() >= deadline:
+                    if link.received and not self._is_echo(frame, at_end=True):
+                        raise WrongAnswer(say("what came is no answer: {bytes}", bytes=_shown(link.received)))
+                    raise TimeoutError
         except OutOfStep as error:
             self.close()
             raise BlockFailed(StatusCode.BAD_COMMUNICATION_ERROR, _at(request, error)) from error

@@ -8,6 +8,7 @@ length are those of the request.
 
 import random
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 from pymodbus.framer.rtu import FramerRTU
@@ -100,9 +101,9 @@ class TcpFraming:
 
     def request(self, unit: int, request: Request) -> bytes:
         self._transaction = self._transaction % 0xFFFF + 1
-        pdu = _message(unit, request, self._transaction)
-        self._asked = _Asked(unit, pdu.function_code, request.payload_bytes, self._transaction)
-        return self._framer.buildFrame(pdu)
+        frame = _tcp_frame(unit, request)
+        self._asked = _Asked(unit, frame[7], request.payload_bytes, self._transaction)
+        return self._transaction.to_bytes(2, "big") + frame[2:]
 
     def take(self, received: bytearray) -> Answer | None:
         while len(received) >= 6:
@@ -141,9 +142,9 @@ class RtuFraming:
         self._asked = _Asked(0, 0, 0)
 
     def request(self, unit: int, request: Request) -> bytes:
-        pdu = _message(unit, request, 0)
-        self._asked = _Asked(unit, pdu.function_code, request.payload_bytes)
-        return self._framer.buildFrame(pdu)
+        frame = _rtu_frame(unit, request)
+        self._asked = _Asked(unit, frame[1], request.payload_bytes)
+        return frame
 
     def take(self, received: bytearray) -> Answer | None:
         asked = self._asked
@@ -168,7 +169,18 @@ class RtuFraming:
         received.clear()
 
 
-def _message(unit: int, request: Request, transaction: int) -> ModbusPDU:
-    return _REQUESTS[request.table](
-        dev_id=unit, transaction_id=transaction, address=request.address, count=request.count
-    )
+# The same is asked again and again: the frames of requests are kept, with 0 in the place of the transaction id.
+
+
+@lru_cache(1024)
+def _tcp_frame(unit: int, request: Request) -> bytes:
+    return FramerSocket(DecodePDU(False)).buildFrame(_message(unit, request))
+
+
+@lru_cache(1024)
+def _rtu_frame(unit: int, request: Request) -> bytes:
+    return FramerRTU(DecodePDU(False)).buildFrame(_message(unit, request))
+
+
+def _message(unit: int, request: Request) -> ModbusPDU:
+    return _REQUESTS[request.table](dev_id=unit, transaction_id=0, address=request.address, count=request.count)

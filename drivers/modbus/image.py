@@ -132,7 +132,8 @@ class Image:
             self._origins |= {element: (tag, self._homes_of(tag)[0]) for element in element_names(name, tag)}
             self._place(name, tag, ids, tag.order or order)
         self.longs = [long for tag in tags.values() if (long := self._long_of(tag)) is not None]
-        self.parts_of_longs = {home for long in self.longs for home in long.homes}
+        parts = {home for long in self.longs for home in long.homes}
+        self.singles = [number for number in range(len(self.requests)) if number not in parts]
         self._compile()
 
     def _long_of(self, tag: ModbusTag) -> Long | None:
@@ -200,6 +201,7 @@ class Image:
 
     def _compile(self) -> None:
         self._tag_columns = {lane: np.array(tags, np.int32) for lane, tags in self._tags.items()}
+        self._lanes = [lane for lane, tags in self._tags.items() if tags]
         self._home_columns = {
             lane: np.array([homes[0] for homes in rows], np.int64) for lane, rows in self._homes.items()
         }
@@ -210,8 +212,8 @@ class Image:
             (
                 numbers.dtype,
                 numbers.lane,
-                np.array(numbers.places, np.int64),
-                np.array(numbers.rows, np.int64),
+                _run(np.array(numbers.places, np.int64)),
+                _run(np.array(numbers.rows, np.int64)),
                 np.array(numbers.scale),
                 np.array(numbers.offset),
                 any(scale != 1.0 for scale in numbers.scale) or any(numbers.offset),
@@ -251,17 +253,16 @@ class Image:
     def decode(self, ts: int, statuses: Sequence[int]) -> list[Batch | Waveform]:
         """Return at most one batch a lane, and the waveforms. `statuses[k]` is the StatusCode of request k."""
         statuses = [*statuses, *self._refused_status]
-        status = np.array(statuses, np.uint32)
+        status, spoilt = np.array(statuses, np.uint32), any(statuses)
         records: list[Batch | Waveform] = []
-        for lane in Lane:
-            if not len(self._tag_columns[lane]):
-                continue
-            quality = status[self._home_columns[lane]]
+        for lane in self._lanes:
+            quality = status[self._home_columns[lane]] if spoilt else np.zeros(len(self._tag_columns[lane]), np.uint32)
             for long_lane, row, homes in self._long:
                 if long_lane is lane:
                     quality[row] = max(statuses[home] for home in homes)
             values = self._values(lane, quality)
-            self._blank(lane, values, quality)
+            if spoilt or lane is Lane.TEXT:
+                self._blank(lane, values, quality)
             # The tag column is shared by every poll; ts and quality are this one's.
             records.append(Batch(self._tag_columns[lane], np.full(len(quality), ts, np.int64), values, quality))
         records += self._read_waveforms(ts, statuses)
@@ -273,7 +274,7 @@ class Image:
         values = np.empty(len(quality), lane.dtype)
         for dtype, kernel_lane, places, rows, scale, offset, scaled in self._kernels:
             if kernel_lane is lane:
-                raw = np.ascontiguousarray(self.buffer[places]).view(dtype).ravel()
+                raw = self.buffer[places].view(dtype).ravel()
                 values[rows] = raw * scale + offset if scaled else raw
         if lane is Lane.INT and len(self._bit_rows):
             values[self._bit_rows] = self.buffer[self._bit_places] >> self._bit_shifts & 1
@@ -309,3 +310,9 @@ class Image:
                 samples = (raw * tag.scale + tag.offset).astype(np.float32)
             assert tag.rate is not None
             yield Waveform(tag_id, ts, tag.rate, tag.full_scale_quantity[0], samples, status)
+
+
+def _run(places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | slice:
+    """Return a slice where places follow one another, which numpy takes without a look at each."""
+    flat = places.ravel()
+    return slice(int(flat[0]), int(flat[-1]) + 1) if (np.diff(flat) == 1).all() else places

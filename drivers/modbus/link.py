@@ -29,20 +29,26 @@ class Link(Protocol):
     def write(self, data: bytes) -> None:
         """Send. Raises Disconnected when the link is lost."""
 
-    async def wait_more(self) -> None:
-        """Wait until more is received or the link is lost. Cancelling is safe."""
+    async def wait_more(self, until: float) -> None:
+        """Wait until more is received, the link is lost, or the loop's time is `until`. Cancelling is safe."""
 
     def close(self) -> None:
         """Close at once, without waiting; closing twice is fine."""
 
 
 class _Receiving:
-    """The part of a link that takes bytes in."""
+    """The part of a link that takes bytes in.
+
+    Its timer stays armed when an answer comes in time, and looks for the next deadline when it rings: a device that is
+    polled often costs no timer a request.
+    """
 
     def __init__(self) -> None:
         self.received = bytearray()
         self.is_lost = False
         self._waiter: asyncio.Future[None] | None = None
+        self._until = 0.0
+        self._timer: asyncio.TimerHandle | None = None
 
     def _take(self, data: bytes) -> None:
         self.received += data
@@ -56,12 +62,32 @@ class _Receiving:
 
     def _lose(self) -> None:
         self.is_lost = True
+        if self._timer is not None:
+            self._timer.cancel()
         self._wake()
 
-    async def wait_more(self) -> None:
-        if not self.is_lost:
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
+    async def wait_more(self, until: float) -> None:
+        if self.is_lost:
+            return
+        self._waiter = asyncio.get_running_loop().create_future()
+        self._until = until
+        if self._timer is None or self._timer.when() > until:
+            self._arm()
+        await self._waiter
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(self._until, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._waiter is None or self._waiter.done():
+            return
+        if asyncio.get_running_loop().time() < self._until:
+            self._arm()
+        else:
+            self._wake()
 
 
 class TcpLink(_Receiving, asyncio.Protocol):

@@ -128,17 +128,17 @@ class ModbusSession:
     # Polling
 
     async def _poll(self, group: _Group) -> AsyncGenerator[None, None]:
-        """Read a group, yielding after each request; leave its records in it."""
+        """Read a group, yielding between its requests; leave its records in it."""
         await self._try_again(group)
         for _ in range(REPLANS_MAX):
             if group.is_stale:
                 group.image, group.is_stale = self._make_image(group.names), False
             image = group.image
             codes = [0] * len(image.requests)
-            for number in range(len(image.requests)):
-                if number not in image.parts_of_longs:
-                    codes[number] = await self._read_into(image, number)
+            for place, number in enumerate(image.singles):
+                if place:
                     yield
+                codes[number] = await self._read_into(image, number)
             torn: set[int] = set()
             for long in image.longs:
                 async for _ in self._read_long(image, long, codes, torn):

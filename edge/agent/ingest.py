@@ -65,7 +65,8 @@ class Ingest:
         kept = marked if keep is None else marked.take(keep)
         if tally is not None:
             tally.read += len(marked)
-            tally.bad += int(bad_mask(marked.quality).sum())
+            if np.count_nonzero(marked.quality):  # mostly all is good
+                tally.bad += int(np.count_nonzero(bad_mask(marked.quality)))
             tally.filtered += len(marked) - len(kept)
         return kept
 

@@ -14,6 +14,7 @@ from edge.agent.tallying import Tallying
 from edge.core.batch import Batch, Event, Lane, Record, Severity, Waveform
 from edge.core.catalogue import Catalogue, ValueKind
 from edge.core.clock import Clock
+from edge.core.deadline import Deadline
 from edge.core.errors import Disconnected, Untrusted
 from edge.core.language import say
 from edge.core.ledger import Tally
@@ -111,11 +112,11 @@ class Supervisor:
             with self._judged():
                 async with asyncio.timeout(CONNECT_DEADLINE_S):
                     session = await closing.enter_async_context(self.driver.connect())
-                deadline_s = self.driver.read_deadline
+                deadline = Deadline(self.driver.read_deadline)
+                closing.callback(deadline.close)
             while True:
-                with self._judged():
-                    async with asyncio.timeout(deadline_s):
-                        records = await session.read()
+                with self._judged(), deadline:
+                    records = await session.read()
                 await self._read(records)
 
     @contextmanager

@@ -25,6 +25,7 @@ class Lane(IntEnum):
 
 
 _DTYPES = {Lane.FLOAT: np.dtype(np.float64), Lane.INT: np.dtype(np.int64), Lane.TEXT: np.dtype(object)}
+_COLUMNS = (("tag", np.dtype(np.int32)), ("ts", np.dtype(np.int64)), ("quality", np.dtype(np.uint32)))
 _LANES = {dtype: lane for lane, dtype in _DTYPES.items()}
 
 
@@ -46,8 +47,7 @@ class Batch:
     quality: npt.NDArray[np.uint32]
 
     def __post_init__(self) -> None:
-        columns = {"tag": np.dtype(np.int32), "ts": np.dtype(np.int64), "quality": np.dtype(np.uint32)}
-        for name, dtype in columns.items():
+        for name, dtype in _COLUMNS:
             if getattr(self, name).dtype != dtype:
                 raise TypeError(f"Batch.{name} must be {dtype}, got {getattr(self, name).dtype}")
         if self.value.dtype not in _LANES:
