@@ -13,7 +13,8 @@ from edge.core.delivery import Priority
 BACKLOG_AFTER_NS = 10 * 10**9
 CUT_SEGMENTS_MAX = 2000
 PICK_SEGMENTS = 64
-PARCEL_BYTES_MAX = 128 << 10  # as they lie in the log; a message takes no more
+PARCEL_BYTES_MAX = {Priority.EVENT: 128 << 10, Priority.LIVE: 512 << 10, Priority.BACKLOG: 128 << 10}
+"""As they lie in the log; a message takes no more. What is live goes out in one message where it can."""
 
 
 class Cutter:
@@ -61,7 +62,7 @@ class Cutter:
             (first, limit, CUT_SEGMENTS_MAX),
         ) as cursor:
             async for position, rows, stored_bytes, hour in cursor:
-                full = taken.rows + rows > rows_max or taken.stored_bytes + stored_bytes > PARCEL_BYTES_MAX
+                full = taken.rows + rows > rows_max or taken.stored_bytes + stored_bytes > PARCEL_BYTES_MAX[priority]
                 # All data of a parcel is of one hour of the ledger, so that the brain can count by it too.
                 if taken.rows and (full or (data and hour != taken.hour)):
                     taken.exhausted = False
@@ -85,7 +86,7 @@ class Cutter:
         taken = Taken(first - 1)
         event = priority is Priority.EVENT
         until = limit if event else await self._hour_end(first, limit)
-        while taken.last < until and taken.rows < rows_max and taken.stored_bytes < PARCEL_BYTES_MAX:
+        while taken.last < until and taken.rows < rows_max and taken.stored_bytes < PARCEL_BYTES_MAX[priority]:
             through = min(taken.last + PICK_SEGMENTS, until)
             for position, record in await self._source.records(taken.last + 1, through, events=event, data=not event):
                 rows = rows_of(record) if record is not None else 1

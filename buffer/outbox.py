@@ -222,20 +222,24 @@ class ParcelOutbox:
 
     async def sent(self, epoch: int, seqs: Sequence[int]) -> None:
         """Record that the broker took these parcels."""
-        await self._set(State.SENT, epoch, seqs)
+        await self._set(State.SENT, epoch, seqs, lambda _: self._was_sent(epoch, seqs))
+
+    def _was_sent(self, epoch: int, seqs: Sequence[int]) -> None:
         for seq in seqs:
             if parcel := self._waiting.get((epoch, seq)):
                 parcel.sent = True
 
     async def again(self, epoch: int, seqs: Sequence[int]) -> None:
         """Put parcels back to new."""
-        await self._set(State.NEW, epoch, seqs)
+        await self._set(State.NEW, epoch, seqs, lambda _: self._is_new_again(epoch, seqs))
+        self._writer.changed.set()
+
+    def _is_new_again(self, epoch: int, seqs: Sequence[int]) -> None:
         for parcel in [self._waiting[epoch, seq] for seq in seqs if (epoch, seq) in self._waiting]:
             parcel.sent = False
             if parcel not in self._new[parcel.lane]:
                 self._new[parcel.lane].append(parcel)
                 self._new[parcel.lane].sort(key=lambda each: (each.first, each.part))
-        self._writer.changed.set()
 
     async def committed(
         self,

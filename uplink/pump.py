@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -29,13 +30,14 @@ from uplink.section import MqttSection
 from uplink.session import NO_MATCHING_SUBSCRIBERS, Access, Facts, MqttSession, Version, Will, open_session
 from uplink.share import BacklogShare
 
-PARCEL_ROWS_MAX = 50_000
+PARCEL_ROWS_MAX = 100_000
 UNCONFIRMED_MAX = 256
 BACKLOG_UNCONFIRMED_MAX = 2  # one on its way while the brain stores another: live data finds no queue before it
 RECALLS_MAX = 100
 ACK_TIMEOUT_S = 10.0
 PUBACK_TIMEOUT_S = 15.0
 REFUSED_RETRY_S = 30.0
+SENT_TOLD_AFTER_S = 1.0
 MISSED_RETRY_S = 1.0
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 30.0
@@ -109,6 +111,7 @@ class _Recall:
 class _Flight:
     """A parcel on its way: until `deadline` (monotonic) its next acknowledgement must come.
 
+    `tell_at`: the log is told then that the broker has it. Mostly the brain confirms it before, which says as much.
     `alone`: nothing else goes until the broker has taken it. `missed`: the brain lacks it, but has later ones.
     """
 
@@ -123,6 +126,7 @@ class _Flight:
     sent_at: float = 0.0
     alone: bool = False
     missed: bool = False
+    tell_at: float = math.inf
 
     @property
     def identity(self) -> Identity:
@@ -343,7 +347,6 @@ class Pump:
             await self._acknowledged(self._acks.pop(0))
         now = self._clock.monotonic()
         done = [flight for flight in self._flights.values() if flight.puback is not None and flight.puback.done()]
-        taken: dict[int, list[int]] = {}
         confirmed: dict[int, list[int]] = {}
         for flight in done:
             assert flight.puback is not None
@@ -351,8 +354,7 @@ class Pump:
             flight.puback = None
             self._share.acknowledged(flight.size if reason < 0x80 else 0)
             if reason < 0x80:
-                taken.setdefault(flight.epoch, []).append(flight.seq)
-                flight.deadline = now + ACK_TIMEOUT_S
+                flight.deadline, flight.tell_at = now + ACK_TIMEOUT_S, now + SENT_TOLD_AFTER_S
                 self._suspicion.passed(flight.identity, flight.topic)
             else:
                 self._refuse(flight, reason, now)
@@ -361,8 +363,7 @@ class Pump:
             elif reason == 0 and self._section.confirm == "broker":
                 confirmed.setdefault(flight.epoch, []).append(flight.seq)
                 del self._flights[flight.epoch, flight.seq]
-        for epoch, seqs in taken.items():
-            await self._outbox.sent(epoch, seqs)
+        await self._tell_sent([flight for flight in self._flights.values() if flight.tell_at <= now])
         for epoch, seqs in confirmed.items():
             self._confirmed(await self._outbox.confirm(epoch, seqs))
         late = [flight for flight in self._flights.values() if flight.deadline <= now]
@@ -421,6 +422,7 @@ class Pump:
 
     async def _convict(self, identity: Identity, reason: str) -> None:
         """Send a message that cannot pass in halves, or set it aside when it is a single row."""
+        await self._tell_sent(each for each in [self._flights.get(identity)] if each and each.tell_at < math.inf)
         self._take_down(identity)
         event = await convict(self._outbox, self._suspicion, identity, reason, self._section.name)
         self._splits += event is None
@@ -446,12 +448,20 @@ class Pump:
         self._committed += parcels
         self._progress.set()
 
+    async def _tell_sent(self, flights: Iterable[_Flight]) -> None:
+        """Record what the broker has taken."""
+        told = list(flights)
+        for flight in told:
+            flight.tell_at = math.inf
+        for epoch, seqs in _by_epoch(told).items():
+            await self._outbox.sent(epoch, seqs)
+
     async def _again(self, flights: Iterable[_Flight]) -> None:
-        by_epoch: dict[int, list[int]] = {}
-        for flight in list(flights):
-            by_epoch.setdefault(flight.epoch, []).append(flight.seq)
-            self._flights.pop((flight.epoch, flight.seq), None)
-        for epoch, seqs in by_epoch.items():
+        flights = list(flights)
+        await self._tell_sent(flight for flight in flights if flight.tell_at < math.inf)
+        for flight in flights:
+            self._flights.pop(flight.identity, None)
+        for epoch, seqs in _by_epoch(flights).items():
             await self._outbox.again(epoch, seqs)
 
     async def _put_back(self) -> None:
@@ -545,7 +555,7 @@ class Pump:
     async def _pause(self, waiting: "asyncio.Task[None]", room: bool) -> None:
         """Sleep until something was acknowledged or lost, a deadline passes, or there is something to send."""
         now = self._clock.monotonic()
-        until = min((flight.deadline for flight in self._flights.values()), default=now + 60)
+        until = min((min(flight.deadline, flight.tell_at) for flight in self._flights.values()), default=now + 60)
         waking = asyncio.create_task(self._wake.wait())
         awaited: set[asyncio.Task[Any]] = {waking}
         if not waiting.done():
@@ -611,6 +621,13 @@ class Pump:
             last_ack=self._last_ack,
             last_error=self._last_error,
         )
+
+
+def _by_epoch(flights: Iterable[_Flight]) -> dict[int, list[int]]:
+    seqs: dict[int, list[int]] = {}
+    for flight in flights:
+        seqs.setdefault(flight.epoch, []).append(flight.seq)
+    return seqs
 
 
 def _rows(parcel: Parcel) -> int:

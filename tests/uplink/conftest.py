@@ -24,6 +24,7 @@ def mosquitto(program: Callable[[str], str]) -> str:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorter deadlines, so that a test sees in a second what a plant sees in ten."""
     monkeypatch.setattr(pump_module, "ACK_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(pump_module, "SENT_TOLD_AFTER_S", 0.1)
     monkeypatch.setattr(pump_module, "PUBACK_TIMEOUT_S", 2.0)
     monkeypatch.setattr(pump_module, "REFUSED_RETRY_S", 0.5)
     monkeypatch.setattr(pump_module, "BACKOFF_MAX_S", 0.5)
