@@ -7,7 +7,7 @@ of its own. What kills it again and again is found by halving, set aside, told a
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
@@ -28,6 +28,8 @@ from edge.core.language import say
 FOLLOWER = "analytics"
 PORTION = 500
 STATE_EVERY_S = 5.0
+STATE_BYTES_A_SECOND = 50_000
+REST_S, REST_MAX_S = 0.25, 5.0
 DEATHS_AT_FAULT_MAX = 3
 DEATHS_MAX = 100
 PROBE_DEATHS_MAX = 10
@@ -232,8 +234,11 @@ class Analytics:
                 self._sent = steps
                 for step in steps:
                     await self._do(link, step)
+                before = self._follower.state
                 wake = await self._take(link, position, state=due or self._deaths > 0 or self._careful_until > 0)
                 self._sent = []
+                if self._follower.state is not before and position >= self._follower.last:
+                    await self._rest(len(self._follower.state or b"") / STATE_BYTES_A_SECOND)
                 if position >= self._careful_until:
                     self._deaths = self._deaths_at_fault = 0
                     self._portion, self._careful_until, self._troubled = PORTION, 0, False
@@ -300,6 +305,12 @@ class Analytics:
             for each in waiting:
                 each.cancel()
             await asyncio.wait(waiting)
+
+    async def _rest(self, seconds: float) -> None:
+        """Let more come together before the state is written again: flash wears out by writing."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(max(seconds, REST_S), REST_MAX_S)):
+                await self._finishing.wait()
 
     async def _tell_tags(self, link: WorkerLink) -> None:
         if self._known_id == self._catalogue.last_id:

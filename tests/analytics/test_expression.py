@@ -78,6 +78,17 @@ def test_texts_and_names_in_chinese() -> None:
     assert value("t.状态 == '运行' and t.温度 > 20", 状态="运行", 温度=21.5) is True
 
 
+def test_no_number_grows_without_a_limit() -> None:
+    assert value("round(t.x, 0 - 1e9) + round(t.x, t.y)", x=5, y=10**12) == 5
+    assert value("t.x" + " * t.x" * 100, x=2**63) is None
+    assert isinstance(value("t.x" + " * t.x" * 10, x=2**63), float)
+    window = Values(["t.x"])
+    mean = Expression("avg(t.x, 1h)", window)
+    for second in range(3):
+        window.set("t.x", 1.7e308, 0)
+        assert mean.at(second * S)[0] in (1.7e308, None)
+
+
 def test_counters_are_exact() -> None:
     assert value("t.a - t.b", a=2**63 + 1, b=2**63) == 1
 

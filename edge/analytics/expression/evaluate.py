@@ -27,6 +27,11 @@ from edge.analytics.expression.windows import NO_VALUE, WAITING, Memory, Previou
 from edge.analytics.operator import Rows
 from edge.core.quality import StatusCode, is_bad
 
+EXACT_MAX = 2**65
+"""Whole numbers above this go on as floats, so that none grows without a limit."""
+
+DIGITS_MAX = 20
+
 MISMATCH: Result = (None, int(StatusCode.BAD_TYPE_MISMATCH))
 Evaluate: TypeAlias = Callable[[int], Result]
 
@@ -153,7 +158,7 @@ class Expression:
             case "bit":
                 return _numeric(lambda value, bit: bool(int(value) >> bit & 1), first, *rest)
             case "round":
-                return _numeric(lambda value, digits=0: round(value, int(digits)), first, *rest)
+                return _numeric(_rounded, first, *rest)
         functions: dict[str, Callable[..., Any]] = {
             "min": min, "max": max, "abs": abs, "floor": math.floor, "ceil": math.ceil, "sqrt": math.sqrt,
         }  # fmt: skip
@@ -174,6 +179,8 @@ class Expression:
             if value is None and name != "count":
                 return None, quality
             found, own = memory.value(name, now)
+            if isinstance(found, float) and not math.isfinite(found):
+                return NO_VALUE
             return found, own if is_bad(own) else worst(0 if name == "count" else quality, own)
 
         return evaluate
@@ -194,6 +201,11 @@ def _truth(result: Result) -> Result:
     return (None if value is None else bool(value)), quality
 
 
+def _rounded(value: float, digits: float = 0) -> float:
+    """Round to so many digits behind the point; more than there are change nothing, and cost nothing."""
+    return round(value, int(max(min(digits, DIGITS_MAX), -DIGITS_MAX)))
+
+
 def _numeric(function: Callable[..., Any], *operands: Evaluate) -> Evaluate:
     def evaluate(now: int) -> Result:
         results = [operand(now) for operand in operands]
@@ -204,6 +216,8 @@ def _numeric(function: Callable[..., Any], *operands: Evaluate) -> Evaluate:
             return MISMATCH
         try:
             value = function(*(value for value, _ in results))
+            if isinstance(value, int) and abs(value) > EXACT_MAX:
+                value = float(value)
         except (ArithmeticError, ValueError):
             return NO_VALUE
         if isinstance(value, float) and not math.isfinite(value):
