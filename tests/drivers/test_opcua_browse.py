@@ -14,6 +14,7 @@ from asyncua.ua.ua_binary import struct_from_binary
 
 from drivers.api import Browsed, BrowseWish, DeviceContext
 from drivers.opcua import browse as browsing
+from drivers.opcua import limits
 from drivers.opcua.browse import browse
 from drivers.opcua.limits import Limits
 from edge.agent.cli import main
@@ -162,6 +163,7 @@ async def test_a_server_that_falls_silent_ends_the_browse(tmp_path: Path, monkey
             return Limits()
 
         monkeypatch.setattr(browsing, "read_limits", limits_then_silence)
+        monkeypatch.setattr(limits, "REQUEST_TIMEOUT_S", 0.5)
         with pytest.raises(Disconnected, match="stopped answering"):
             async with asyncio.timeout(15):
                 await browse({"opcua": f"opc.tcp://{line.host}:{line.port}/yulink"}, context, BrowseWish())
