@@ -1,0 +1,1 @@
+"""Production: equipment states, parts and the figures of ISO 22400-2."""
