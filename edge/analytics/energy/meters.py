@@ -1,8 +1,9 @@
 """Meters: from readings of registers and powers to energy between any two instants, in any order of arrival."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntFlag
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -191,6 +192,57 @@ class Meters:
         """Return the instant of each meter's last reading; the beginning of time for none."""
         return np.where(self._meters["count"] > 0, self._meters["last_ts"], kernels.NEVER)
 
+    def earliest(self, place: int) -> int:
+        """Return the instant of a meter's oldest point; it must have one."""
+        return int(self._points[place, 0]["ts"])
+
+    def state(self) -> dict[str, Any]:
+        """Return everything as CBOR types, small: columns whose neighbours resemble each other, byte by byte."""
+        counts = self._meters["count"].tolist()
+        used = np.concatenate([self._points[place, :count] for place, count in enumerate(counts)])
+        steps = np.diff(used["ts"], prepend=np.int64(0)), np.diff(used["energy"], prepend=np.int64(0))
+        return {
+            "meters": self._meters.tobytes(),
+            "ts": shuffled(steps[0]),
+            "energy": shuffled(steps[1]),
+            "raw": shuffled(used["raw"].copy().view(np.int64)),
+            "flags": shuffled(used["flags"].copy()),
+            "changes": [len(changes) for changes in self._changes],
+        }
+
+    def restore(self, state: Mapping[str, Any], places: Mapping[int, int]) -> None:
+        """Take up a state of the same specs; `places` says where a meter of that time stands now."""
+        meters = np.frombuffer(state["meters"], kernels.METER)
+        used = np.zeros(int(meters["count"].sum()), kernels.POINT)
+        for column in ("ts", "energy"):
+            used[column] = np.cumsum(unshuffled(state[column], np.int64))
+        used["raw"] = unshuffled(state["raw"], np.int64).view(np.float64)
+        used["flags"] = unshuffled(state["flags"], np.int64)
+        begins = np.concatenate([[0], np.cumsum(meters["count"])])
+        for old, place in places.items():
+            mine = used[begins[old] : begins[old + 1]]
+            kept = mine[-self._points.shape[1] :]
+            self._points[place, : len(kept)] = kept
+            first = self._meters[place]["first_scale"]
+            self._meters[place] = meters[old]
+            self._meters[place]["first_scale"] = first
+            self._meters[place]["count"] = len(kept)
+            self._meters[place]["let_go"] += len(mine) - len(kept)
+            left = state["changes"][old]
+            self._changes[place] = list(self.specs[place].changes[len(self.specs[place].changes) - left :])
+            self._next_change[place] = self._changes[place][0].ts if left else np.iinfo(np.int64).max
+
     def counts(self) -> dict[str, int]:
         """Return what was not taken as it came: `late` and `twice`, of all meters."""
         return {key: int(self._meters[key].sum()) for key in ("late", "twice")}
+
+
+def shuffled(column: NDArray[Any]) -> bytes:
+    """Return 8-byte values as bytes, all first bytes before all second ones: what is alike lies together."""
+    return np.ascontiguousarray(column.reshape(-1).view(np.uint8).reshape(-1, 8).T).tobytes()
+
+
+def unshuffled(data: bytes, dtype: Any) -> NDArray[Any]:
+    """Return what `shuffled` was given, as one row."""
+    back = np.frombuffer(data, np.uint8).reshape(8, -1).T
+    return np.ascontiguousarray(back).reshape(-1).view(dtype)

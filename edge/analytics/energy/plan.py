@@ -1,0 +1,180 @@
+"""What the energy account is asked for, as it travels to the worker: JSON types in, checked columns out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from edge.analytics.energy.factors import Confidence, Factor, Purpose
+from edge.analytics.energy.meters import Change, MeterSpec
+from edge.analytics.energy.tariff import Edition, HourRule, Rate, Tariff
+from edge.analytics.energy.working_calendar import DayType, WorkingCalendar
+
+ELECTRICITY = "electricity"
+
+
+@dataclass(frozen=True, slots=True)
+class Metered:
+    """A meter of the account.
+
+    name      the device its figures stand under
+    carrier   what flows, as the factors call it
+    unit      what its figures are in: kWh, m3, t, MJ, kg
+    tag       path of the register or power it is read from
+    spec      how its readings become energy
+    tariff    whether it is billed by the tariff
+    reactive  its reactive register, in kvarh; None without
+    power     path of a power tag to compare the register with
+    voltages  paths of the three line voltages
+    percent   accuracy class
+    """
+
+    name: str
+    carrier: str
+    unit: str
+    tag: str
+    spec: MeterSpec
+    tariff: bool
+    reactive: str | None
+    power: tuple[str, float] | None
+    voltages: tuple[str, ...]
+    percent: float
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A meter within a sum: how much of it counts, below zero for what is taken off."""
+
+    meter: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Virtual:
+    """A figure made of meters. `parent` is the meter of a balance whose residual this is; None for a plain sum."""
+
+    name: str
+    tag: str
+    unit: str
+    parts: tuple[Part, ...]
+    parent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DemandPlan:
+    """How demand is measured: window and slip in minutes, and the limit in kW at which one is warned."""
+
+    meter: str
+    window: int
+    sliding: bool
+    limit: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class EnergyPlan:
+    """Everything the account is asked for."""
+
+    timezone: str
+    shifts: Mapping[str, int]
+    meters: tuple[Metered, ...]
+    virtual: tuple[Virtual, ...]
+    tariff: Tariff | None
+    demand: tuple[DemandPlan, ...]
+    factors: tuple[Factor, ...]
+    area: str
+    factor_set: str
+    standard: int
+    late_ns: int
+    patience_ns: int
+
+
+def read_plan(raw: Mapping[str, Any]) -> EnergyPlan:
+    """Return the plan that JSON types say. They come from a checked configuration: nothing is explained here.
+
+    Raises:
+        KeyError, ValueError: they are not whole.
+    """
+    calendar = WorkingCalendar.of(raw.get("calendar") or {"years": {}})
+    editions = [_edition(each) for each in raw.get("editions", ())]
+    return EnergyPlan(
+        raw["timezone"],
+        raw.get("shifts", {}),
+        tuple(_meter(each) for each in raw["meters"]),
+        tuple(
+            Virtual(each["name"], each["tag"], each["unit"], _parts(each["parts"]), each.get("parent"))
+            for each in raw.get("virtual", ())
+        ),
+        Tariff(editions, calendar, raw["timezone"]) if editions else None,
+        tuple(DemandPlan(**each) for each in raw.get("demand", ())),
+        tuple(_factor(each) for each in raw.get("factors", ())),
+        raw.get("area", ""),
+        raw.get("factor_set", ""),
+        raw.get("standard", 90),
+        round(raw.get("late_s", 3600) * 1e9),
+        round(raw.get("patience_s", 1800) * 1e9),
+    )
+
+
+def _meter(raw: Mapping[str, Any]) -> Metered:
+    spec = MeterSpec(
+        raw["name"],
+        raw.get("integrate", False),
+        raw.get("per", 1.0),
+        raw.get("modulus", 0.0),
+        raw.get("top"),
+        tuple(Change(**change) for change in raw.get("changes", ())),
+    )
+    power = raw.get("power")
+    return Metered(
+        raw["name"],
+        raw.get("carrier", ELECTRICITY),
+        raw.get("unit", "kWh"),
+        raw["tag"],
+        spec,
+        raw.get("tariff", False),
+        raw.get("reactive"),
+        (power["tag"], power["per"]) if power else None,
+        tuple(raw.get("voltages", ())),
+        raw.get("class", 1.0),
+    )
+
+
+def _parts(raw: Sequence[Sequence[Any]]) -> tuple[Part, ...]:
+    return tuple(Part(meter, weight) for meter, weight in raw)
+
+
+def _edition(raw: Mapping[str, Any]) -> Edition:
+    return Edition(
+        date.fromisoformat(raw["valid_from"]),
+        tuple(
+            HourRule(
+                Rate(rule["rate"]),
+                frozenset(rule.get("months", ())),
+                frozenset(DayType(day) for day in rule.get("days", ())),
+                tuple((tuple(first), tuple(last)) for first, last in rule.get("dates", ())),
+                tuple((begin, end) for begin, end in rule.get("spans", ())),
+                rule.get("event", ""),
+            )
+            for rule in raw["rules"]
+        ),
+        {Rate(rate): price for rate, price in raw.get("prices", {}).items()},
+        raw.get("fixed", 0.0),
+        raw.get("document", ""),
+    )
+
+
+def _factor(raw: Mapping[str, Any]) -> Factor:
+    ends = raw.get("valid_to")
+    return Factor(
+        raw["id"],
+        raw["carrier"],
+        Purpose(raw["purpose"]),
+        raw["value"],
+        raw["unit"],
+        raw.get("area", ""),
+        raw.get("scope", 0),
+        date.fromisoformat(raw["valid_from"]),
+        date.fromisoformat(ends) if ends else None,
+        raw.get("document", ""),
+        Confidence(raw.get("confidence", "unverified")),
+    )
