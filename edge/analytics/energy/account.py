@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.analytics.energy.book import NOT_ISSUED, Book, Page
 from edge.analytics.energy.balance import Branch, Verdict, balance
+from edge.analytics.energy.book import NOT_ISSUED, Book, Page
 from edge.analytics.energy.demand import forecast, needed_reduction, sliding_demand
 from edge.analytics.energy.factors import Factor, FactorSet, NoFactor, Purpose
 from edge.analytics.energy.grid import MINUTE_NS, NS_PER_S, Grid, Level
@@ -33,6 +33,8 @@ RECENT_MINUTES = 3
 
 DOUBTFUL = Mark.GAP | Mark.RESET | Mark.JUMP | Mark.GLITCH | Mark.MISSING
 """With one of these a figure is uncertain; a roll-over, an exchange and a new ratio are accounted for exactly."""
+
+PLAIN = Mark(0)
 
 SUMMED = (Level.QUARTER, Level.HOUR, Level.SHIFT, Level.DAY, Level.MONTH)
 STATED = (Level.DAY, Level.MONTH)
@@ -167,9 +169,9 @@ class EnergyAccount(Operator):
         usable = ~bad_mask(rows.quality)
         for slots in self._voltages.values():
             for slot in slots:
-                mine = np.flatnonzero(usable & (rows.slot == slot) & ~rows.is_old)
-                if len(mine):
-                    self._last_voltage[slot] = float(rows.value[mine[-1]])
+                shown = np.flatnonzero(usable & (rows.slot == slot) & ~rows.is_old)
+                if len(shown):
+                    self._last_voltage[slot] = float(rows.value[shown[-1]])
         widest = max((len(readers) for readers in self._readers), default=0)
         for turn in range(widest):
             places = np.array([readers[turn] if len(readers) > turn else -1 for readers in self._readers], np.int32)
@@ -202,22 +204,24 @@ class EnergyAccount(Operator):
             self._late = late
 
     def _tell_late(self, number: int, out: Derived) -> None:
-        message = f"{number} readings of meters came later than what is kept; their energy lies between their neighbours"
-        out.events.append(Event(self._tick, self.name, "readings_too_late", Severity.LOW, message, {"readings": number}))
+        message = (
+            f"{number} readings of meters came later than what is kept; their energy lies between their neighbours"
+        )
+        out.events.append(
+            Event(self._tick, self.name, "readings_too_late", Severity.LOW, message, {"readings": number})
+        )
 
     # ------------------------------------------------------------------ minutes
 
     def _close_minutes(self, out: Derived) -> None:
         """Give out every minute that a later reading has closed."""
         latest = self.meters.latest()
-        new = (self._until == NEVER) & (latest != NEVER)
-        for place in np.flatnonzero(new):
+        for place in np.flatnonzero((self._until == NEVER) & (latest != NEVER)).tolist():
             # The first minute is not whole; it begins with the first reading.
-            self._until[place] = self.meters.earliest(int(place)) // MINUTE_NS * MINUTE_NS
+            self._until[place] = self.meters.earliest(place) // MINUTE_NS * MINUTE_NS
         ends = np.where(latest == NEVER, NEVER, latest // MINUTE_NS * MINUTE_NS)
-        ready = np.flatnonzero((ends > self._until) & (self._until != NEVER))
         spans = dict[tuple[int, int], list[int]]()
-        for place in ready.tolist():
+        for place in np.flatnonzero((ends > self._until) & (self._until != NEVER)).tolist():
             spans.setdefault((int(self._until[place]), int(ends[place])), []).append(place)
         for (begin, end), places in spans.items():
             which = np.array(places, np.int32)
@@ -250,13 +254,17 @@ class EnergyAccount(Operator):
                 before = self._minutes[place, self._ring(minute)]
                 moved = energy[0, number] - before
                 if moved:
-                    self._revisions[place, minute // MINUTE_NS] = self._revisions.get((place, minute // MINUTE_NS), 0) + 1
+                    self._revisions[place, minute // MINUTE_NS] = (
+                        self._revisions.get((place, minute // MINUTE_NS), 0) + 1
+                    )
                     self._post(minute, which, np.array([moved]), 0, marks[:, number], out, energy[0, number])
                     self._minutes[place, self._ring(minute)] = energy[0, number]
             for demand in self._plan.demand:
                 if self._place[demand.meter] == place:
                     last = min(end + (demand.window - 1) * MINUTE_NS, until)
-                    worst = max((self._revisions.get((place, at // MINUTE_NS), 0) for at in edges[:-1].tolist()), default=0)
+                    worst = max(
+                        (self._revisions.get((place, at // MINUTE_NS), 0) for at in edges[:-1].tolist()), default=0
+                    )
                     if worst:
                         self._demand(demand, begin, last, worst, out)
 
@@ -344,7 +352,7 @@ class EnergyAccount(Operator):
         power, complete = sliding_demand(energy[0] / MILLIONTHS, (marks[0] & Mark.MISSING) == 0, demand.window)
         for number, (value, whole) in enumerate(zip(power.tolist(), complete.tolist(), strict=True)):
             closes = begin + (number + 1) * MINUTE_NS
-            mark = Mark(0) if whole else Mark.MISSING
+            mark = PLAIN if whole else Mark.MISSING
             block = closes % window == 0
             if block:
                 self._give(out, demand.meter, "demand", closes - window, value, mark, revision)
@@ -377,7 +385,9 @@ class EnergyAccount(Operator):
             revision = self._revision(page, place)
             if place in meters:
                 value = page.energy[place] / MILLIONTHS
-                self._give(out, meter.name, f"energy_{level}", page.interval.begin, value, mark, int(page.revision[place]))
+                self._give(
+                    out, meter.name, f"energy_{level}", page.interval.begin, value, mark, int(page.revision[place])
+                )
             if level is Level.HOUR and place in self._from_power:
                 other = self._from_power[place]
                 if page.revision[other] != NOT_ISSUED and page.energy[place]:
@@ -466,16 +476,16 @@ class EnergyAccount(Operator):
         if not changed.intersection(places) or any(page.revision[place] == NOT_ISSUED for place in places):
             return
         value = sum(part.weight * page.energy[place] for part, place in zip(virtual.parts, places, strict=True))
-        mark = Mark(0)
+        mark = PLAIN
         for place in places:
             mark |= self._mark(page, place)
         revision = sum(int(page.revision[place]) for place in places)
         begin = page.interval.begin
         self._give(out, virtual.name, f"{virtual.tag}_{level}", begin, value / MILLIONTHS, mark, revision)
         if virtual.parent is not None and level is Level.DAY and not mark & Mark.MISSING:
-            self._judge(virtual, page, out)
+            self._judge(virtual, self._place[virtual.parent], page, out)
 
-    def _judge(self, virtual: Virtual, page: Page, out: Derived) -> None:
+    def _judge(self, virtual: Virtual, place: int, page: Page, out: Derived) -> None:
         """Say what the residual of a balance means, when it means something else than the day before."""
         branches = [
             Branch(
@@ -487,7 +497,6 @@ class EnergyAccount(Operator):
             for part in virtual.parts
             if part.meter != virtual.parent
         ]
-        place = self._place[virtual.parent]
         found = balance(Branch(page.energy[place] / MILLIONTHS, self._plan.meters[place].percent), branches)
         if self._verdicts.get(virtual.name) == found.verdict:
             return
@@ -499,7 +508,7 @@ class EnergyAccount(Operator):
                 virtual.name,
                 "energy_balance",
                 severity,
-                f"{virtual.name}: {found.residual:.1f} {virtual.unit} of {found.parent:.1f} are not in the meters below",
+                f"{virtual.name}: {found.residual:.1f} of {found.parent:.1f} {virtual.unit} are in no meter below",
                 {
                     "verdict": found.verdict,
                     "residual": round(found.residual, 6),
@@ -521,14 +530,14 @@ class EnergyAccount(Operator):
             found = [(place, self._factor(place, purpose, page, out)) for place in boundary]
             values = [page.energy[place] / MILLIONTHS * factor.value for place, factor in found if factor is not None]
             if values:
-                mark = Mark(0)
+                mark = PLAIN
                 for place, factor in found:
-                    mark |= self._mark(page, place) if factor is not None else Mark(0)
+                    mark |= self._mark(page, place) if factor is not None else PLAIN
                 revision = sum(int(page.revision[place]) for place in boundary)
                 self._give(out, SITE, f"{name}_{level}", page.interval.begin, math.fsum(values), mark, revision)
 
     def _give(
-        self, out: Derived, device: str, name: str, ts: int, value: float, mark: Mark = Mark(0), revision: int = 0
+        self, out: Derived, device: str, name: str, ts: int, value: float, mark: Mark = PLAIN, revision: int = 0
     ) -> None:
         quality = StatusCode.UNCERTAIN if mark & DOUBTFUL else StatusCode.GOOD
         out.readings.append(Reading(self._output[device, name], ts, float(value), quality, revision, self._tick))

@@ -39,8 +39,8 @@ class Page:
     @classmethod
     def blank(cls, interval: Interval, meters: int) -> "Page":
         """Return a page on which nothing stands yet."""
-        zeros = [np.zeros(meters, np.int64) for _ in range(3)]
-        return cls(interval, *zeros, np.full(meters, NOT_ISSUED, np.int64), np.zeros(meters, np.bool_))
+        energy, known, marks = (np.zeros(meters, np.int64) for _ in range(3))
+        return cls(interval, energy, known, marks, np.full(meters, NOT_ISSUED, np.int64), np.zeros(meters, np.bool_))
 
 
 class Book:

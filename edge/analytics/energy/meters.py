@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.analytics.energy import points as kernels
+from edge.analytics.operator import NEVER
 
 MILLIONTHS = 1_000_000
 """Energy is counted in whole millionths of the meter's unit."""
@@ -104,9 +105,9 @@ class Meters:
             meter["kind"] = kernels.POWER if spec.power else kernels.REGISTER
             meter["modulus"] = spec.modulus
             meter["top"] = np.inf if spec.top is None else spec.top
-            meter["fast_until"] = kernels.NEVER
+            meter["fast_until"] = NEVER
             meter["first_scale"] = len(scales)
-            scales.append((kernels.NEVER, spec.per * MILLIONTHS))
+            scales.append((NEVER, spec.per * MILLIONTHS))
             scales += [(change.ts, change.per * MILLIONTHS) for change in spec.changes if change.per is not None]
             meter["scales"] = len(scales) - meter["first_scale"]
             if spec.changes:
@@ -186,11 +187,11 @@ class Meters:
 
     def oldest(self, place: int) -> int:
         """Return the instant before which readings are too late; the beginning of time while nothing was let go."""
-        return int(self._points[place, 0]["ts"]) if self._meters[place]["let_go"] else kernels.NEVER
+        return int(self._points[place, 0]["ts"]) if self._meters[place]["let_go"] else NEVER
 
     def latest(self) -> NDArray[np.int64]:
         """Return the instant of each meter's last reading; the beginning of time for none."""
-        return np.where(self._meters["count"] > 0, self._meters["last_ts"], kernels.NEVER)
+        return np.where(self._meters["count"] > 0, self._meters["last_ts"], NEVER)
 
     def earliest(self, place: int) -> int:
         """Return the instant of a meter's oldest point; it must have one."""

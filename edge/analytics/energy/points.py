@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.analytics.kernels import kernel
+from edge.analytics.operator import NEVER
 
 POINT = np.dtype([("ts", "i8"), ("raw", "f8"), ("energy", "i8"), ("flags", "i8")])
 """A reading that matters: instant in ns, raw value, millionths counted since the first point, what was made of it."""
@@ -71,7 +72,6 @@ REGISTER, POWER = 0, 1
 CONFIRM = 3
 """How many later readings decide whether one out of line was a glitch (one of them is back) or is to be believed."""
 
-NEVER = np.iinfo(np.int64).min
 NS_PER_H = 3.6e12
 
 

@@ -1,0 +1,242 @@
+"""The energy account: figures by interval, in event time, corrected when readings come late."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from edge.analytics.conformance import check_operator
+from edge.analytics.energy.account import EnergyAccount, make
+from edge.analytics.operator import Derived, Rows
+
+S = 10**9
+MIN = 60 * S
+CHONGQING: list[dict[str, Any]] = [
+    {"rate": "sharp", "months": [1, 7, 8, 12], "spans": [[720, 840]]},
+    {"rate": "peak", "spans": [[660, 1020], [1200, 1320]]},
+    {"rate": "valley", "spans": [[0, 480]]},
+    {"rate": "flat"},
+]
+PRICES = {"sharp": 0.6 * 1.92, "peak": 0.6 * 1.6, "flat": 0.6, "valley": 0.6 * 0.38}
+
+
+def ns(text: str) -> int:
+    return int(datetime.fromisoformat(text).replace(tzinfo=ZoneInfo("Asia/Shanghai")).timestamp()) * S
+
+
+def plan(*meters: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"timezone": "Asia/Shanghai", "meters": list(meters), **more}
+
+
+def meter(name: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "tag": f"{name}.energy", **more}
+
+
+Row = tuple[str, int, float]
+
+
+def rows_of(account: EnergyAccount, readings: Sequence[Row], at: Sequence[int] | None = None) -> Rows:
+    """Return rows in order of the event time at which they count."""
+    when = list(at) if at is not None else [ts for _, ts, _ in readings]
+    order = sorted(range(len(readings)), key=lambda place: (when[place], readings[place][0]))
+    chosen = [readings[place] for place in order]
+    slots = [account.inputs.index(path) for path, _, _ in chosen]
+    return Rows.of(slots, [ts for _, ts, _ in chosen], [value for *_, value in chosen], at=[when[p] for p in order])
+
+
+def run(settings: dict[str, Any], readings: Sequence[Row], end: int, at: Sequence[int] | None = None) -> Derived:
+    (account,) = make(settings)
+    assert isinstance(account, EnergyAccount)
+    return account.push(rows_of(account, readings, at), end)
+
+
+def figures(settings: dict[str, Any], derived: Derived) -> dict[str, dict[int, tuple[float, int, int]]]:
+    """Return by tag the last figure of each interval: value, quality, revision; revisions must only rise."""
+    (account,) = make(settings)
+    found = defaultdict[str, dict[int, tuple[float, int, int]]](dict)
+    for reading in derived.readings:
+        tag = account.outputs[reading.output].path
+        if reading.ts in found[tag]:
+            assert reading.revision > found[tag][reading.ts][2], (tag, reading)
+        found[tag][reading.ts] = (float(reading.value), reading.quality, reading.revision)
+    return found
+
+
+def flat(name: str, begin: int, minutes: int, kilowatts: float, step: int = 1) -> list[Row]:
+    """Return a register that climbs steadily, a reading every `step` minutes, from `begin` to the end inclusive."""
+    return [(f"{name}.energy", begin + at * MIN, kilowatts * at / 60) for at in range(0, minutes + 1, step)]
+
+
+def test_a_flat_july_day_costs_what_the_published_bill_says() -> None:
+    begin = ns("2025-07-01T00:00:00")
+    asked = plan(meter("m", tariff=True), editions=[{"valid_from": "2021-12-01", "rules": CHONGQING, "prices": PRICES}])
+    found = figures(asked, run(asked, flat("m", begin, 1440 + 30, 100.0, 10), begin + 1480 * MIN))
+    assert found["m.cost_1d"][begin] == (pytest.approx(1468.80, abs=1e-6), 0, 0)
+    hours = {rate: found[f"m.energy_{rate}_1d"][begin][0] / 100 for rate in ("valley", "flat", "peak", "sharp")}
+    assert hours == {"valley": 8, "flat": 8, "peak": 6, "sharp": 2}
+    assert found["m.energy_1d"][begin] == (2400.0, 0, 0)
+
+
+def test_demand_by_block_and_sliding_is_the_published_one() -> None:
+    begin, total = ns("2025-04-01T00:00:00"), 0.0
+    readings: list[Row] = [("m.energy", begin, 0.0)]
+    for minute in range(46):
+        total += 100 / 60 if 7 <= minute < 22 else 0.0
+        readings.append(("m.energy", begin + (minute + 1) * MIN, total))
+    asked = plan(meter("m"), demand=[{"meter": "m", "window": 15, "sliding": False, "limit": None}])
+    found = figures(asked, run(asked, readings, begin + 47 * MIN))
+    blocks = [found["m.demand"][begin + 15 * MIN * number][0] for number in range(3)]
+    assert blocks == pytest.approx([53.3333, 46.6667, 0.0], abs=1e-3)
+    assert max(value for value, *_ in found["m.demand_sliding"].values()) == pytest.approx(100.0, abs=1e-3)
+
+
+def test_a_limit_is_warned_of_before_the_window_closes() -> None:
+    begin = ns("2025-04-01T00:00:00")
+    asked = plan(meter("m"), demand=[{"meter": "m", "window": 15, "sliding": False, "limit": 80.0}])
+    readings = flat("m", begin, 15, 60.0)
+    readings += [("m.energy", begin + (15 + at) * MIN, 15.0 + at * 120 / 60) for at in range(1, 16)]
+    derived = run(asked, readings, begin + 30 * MIN)
+    (warning,) = derived.events
+    assert warning.kind == "demand_limit_expected"
+    assert begin + 15 * MIN < warning.ts < begin + 30 * MIN
+    assert float(warning.facts["forecast_kw"] or 0) > 80
+    last = [reading for reading in derived.readings if reading.ts == begin + 29 * MIN and reading.output]
+    assert last
+
+
+def test_power_factor_and_its_charge_come_with_day_and_month() -> None:
+    begin = ns("2025-04-01T00:00:00")
+    days = 30
+    readings = [("m.energy", begin + hour * 60 * MIN, 100_000 * hour / (days * 24)) for hour in range(days * 24 + 1)]
+    readings += [("m.q", begin + hour * 60 * MIN, 50_000 * hour / (days * 24)) for hour in range(days * 24 + 1)]
+    asked = plan(meter("m", reactive="m.q"), late_s=4000)
+    found = figures(asked, run(asked, readings, begin + days * 24 * 60 * MIN + 10 * MIN))
+    assert found["m.power_factor_1mo"][begin][0] == 0.89
+    assert found["m.power_factor_adjustment_1mo"][begin][0] == 0.5
+    assert found["m.energy_1mo"][begin][0] == 100_000
+
+
+def test_children_and_residual_are_the_parent_and_the_verdict_is_told() -> None:
+    begin = ns("2025-04-01T00:00:00")
+    meters = [meter("main"), meter("a"), meter("b"), meter("c")]
+    tree = {"name": "main", "tag": "residual", "unit": "kWh", "parent": "main"}
+    tree["parts"] = [["main", 1], ["a", -1], ["b", -1], ["c", -1]]  # type: ignore[assignment]
+    asked = plan(*meters, virtual=[tree])
+    readings = [row for name, kw in (("main", 1000), ("a", 400), ("b", 350), ("c", 180))
+                for row in flat(name, begin, 1440 + 15, kw / 24, 15)]  # fmt: skip
+    derived = run(asked, readings, begin + 1460 * MIN)
+    found = figures(asked, derived)
+    assert found["main.residual_1d"][begin][0] == pytest.approx(70.0)
+    (told,) = [event for event in derived.events if event.kind == "energy_balance"]
+    assert told.facts["verdict"] == "unmetered_load"
+
+
+def test_coal_and_carbon_keep_the_row_that_made_them() -> None:
+    begin = ns("2026-03-01T00:00:00")
+    factor = {"id": "grid/2025", "carrier": "electricity", "purpose": "co2", "value": 0.5581, "unit": "kWh",
+              "area": "重庆", "valid_from": "2025-12-31", "document": "公告2025年第47号"}  # fmt: skip
+    asked = plan(meter("m"), factors=[factor], area="重庆")
+    derived = run(asked, flat("m", begin, 1440 + 15, 500.0, 15), begin + 1460 * MIN)
+    found = figures(asked, derived)
+    assert found["m.co2_1d"][begin][0] == pytest.approx(6697.2)
+    assert found["site.co2_1d"][begin][0] == pytest.approx(6697.2)
+    (told,) = [event for event in derived.events if event.kind == "factor_in_use"]
+    assert told.facts["factor"] == "grid/2025"
+
+
+def test_a_late_reading_lands_in_its_interval_and_corrects_it() -> None:
+    begin = ns("2025-04-01T08:00:00")
+    readings = [("m.energy", begin + at * MIN, float(at)) for at in (0, 1, 31, 32, 33)]
+    readings.append(("m.energy", begin + 16 * MIN, 29.0))
+    at = [ts for _, ts, _ in readings[:-1]] + [begin + 33 * MIN]
+    asked = plan(meter("m"))
+    found = figures(asked, run(asked, readings, begin + 50 * MIN, at))
+    first, second = found["m.energy_15min"][begin], found["m.energy_15min"][begin + 15 * MIN]
+    assert first[2] == second[2] == 1
+    assert first[0] == pytest.approx(1 + 14 * 28 / 15, abs=1e-5)
+    assert first[0] + second[0] == pytest.approx(29 + 14 * 2 / 15, abs=1e-5)
+
+
+def test_what_is_missing_is_uncertain_and_mended_when_it_comes() -> None:
+    begin = ns("2025-04-01T08:00:00")
+    asked = plan(meter("m"), patience_s=600)
+    silent = flat("m", begin, 5, 60.0)
+    found = figures(asked, run(asked, silent, begin + 30 * MIN))
+    assert found["m.energy_15min"][begin] == (5.0, 0x40000000, 0)
+    back = [*silent, ("m.energy", begin + 40 * MIN, 40.0)]
+    found = figures(asked, run(asked, back, begin + 60 * MIN))
+    assert found["m.energy_15min"][begin] == (15.0, 0x40000000, 1)
+    assert found["m.energy_15min"][begin + 15 * MIN] == (15.0, 0x40000000, 0)
+
+
+@st.composite
+def days(draw: st.DrawFn) -> tuple[list[Row], list[int]]:
+    """Readings of two meters over some hours with gaps, resets and late ones; and when each counts."""
+    begin = ns("2025-07-01T10:40:00")
+    readings, at = list[Row](), list[int]()
+    for name in ("a", "b"):
+        total, now = 0.0, begin + draw(st.integers(0, 100)) * S
+        for seconds, amount, late in draw(
+            st.lists(st.tuples(st.integers(5, 900), st.integers(0, 900), st.integers(0, 20)), min_size=2, max_size=14)
+        ):
+            now += seconds * S
+            total = total + amount / 100 if amount < 890 else 0.0
+            readings.append((f"{name}.energy", now, round(total, 2)))
+            at.append(now + (late - 17) * 60 * S if late > 17 else now)
+    return readings, at
+
+
+@settings(max_examples=60, phases=[Phase.generate])
+@given(days(), st.integers(0, 10**6))
+def test_the_account_is_the_same_however_it_is_cut_and_restarted(day: tuple[list[Row], list[int]], seed: int) -> None:
+    asked = plan(
+        meter("a", tariff=True),
+        meter("b"),
+        editions=[{"valid_from": "2021-12-01", "rules": CHONGQING, "prices": PRICES}],
+        virtual=[{"name": "a", "tag": "residual", "unit": "kWh", "parent": "a", "parts": [["a", 1], ["b", -1]]}],
+        demand=[{"meter": "a", "window": 15, "sliding": True, "limit": 30.0}],
+        patience_s=1200,
+    )
+
+    def fresh() -> EnergyAccount:
+        (account,) = make(asked)
+        assert isinstance(account, EnergyAccount)
+        return account
+
+    readings, at = day
+    rows = rows_of(fresh(), readings, at)
+    end = int(rows.at.max()) + 3600 * S
+    derived = check_operator(fresh, rows, end, seed=seed, rounds=2)
+    found = figures(asked, derived)
+    for name in ("a", "b"):
+        minutes = found[f"{name}.energy_1min"]
+        for level, length in (("15min", 15), ("1h", 60)):
+            for start, (value, *_) in found[f"{name}.energy_{level}"].items():
+                inside = [energy for ts, (energy, *_) in minutes.items() if start <= ts < start + length * MIN]
+                assert value == pytest.approx(sum(inside), abs=1e-6)
+
+
+def test_states_stay_small() -> None:
+    import cbor2
+
+    from edge.core.zstd import compress
+
+    names = [f"m{number}" for number in range(20)]
+    asked = plan(*(meter(name, tariff=True) for name in names),
+                 editions=[{"valid_from": "2021-12-01", "rules": CHONGQING, "prices": PRICES}])  # fmt: skip
+    (account,) = make(asked)
+    begin, generator = ns("2025-07-01T00:00:00"), np.random.default_rng(1)
+    readings = [
+        (f"{name}.energy", begin + at * 10 * S, round(value, 2))
+        for name in names
+        for at, value in enumerate(np.cumsum(generator.uniform(0, 0.3, 6 * 180)).tolist())
+    ]
+    account.push(rows_of(account, readings), begin + 180 * MIN)  # type: ignore[arg-type]
+    size = len(compress(cbor2.dumps(account.state(), canonical=True), 1))
+    assert size < 40_000, size
