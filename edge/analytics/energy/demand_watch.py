@@ -1,0 +1,112 @@
+"""Demand as it goes: what it is, what it will be when the window closes, and the month's highest."""
+
+from typing import Any
+
+import numpy as np
+
+from edge.analytics.energy.demand import forecast, needed_reduction, sliding_demand
+from edge.analytics.energy.figures import PLAIN, Figures
+from edge.analytics.energy.grid import MINUTE_NS, NS_PER_S, Grid, Level
+from edge.analytics.energy.meters import MILLIONTHS, Mark, Meters
+from edge.analytics.energy.plan import DemandPlan
+from edge.analytics.operator import NEVER, Derived
+from edge.core.batch import Event, Severity
+
+RECENT_MINUTES = 3
+"""The power of so many minutes is what a forecast expects to go on."""
+
+
+class DemandWatch:
+    """The demand of one meter. Windows follow each other in whole lengths from midnight UTC."""
+
+    def __init__(self, plan: DemandPlan, place: int, tag: str, meters: Meters, figures: Figures, grid: Grid) -> None:
+        self.plan = plan
+        self.place = place
+        self._which = np.array([place], np.int32)
+        self._meters, self._figures, self._grid = meters, figures, grid
+        self._seen = NEVER
+        self._warned = NEVER
+        self._windows: dict[int, float] = {}  # by the minute that ends it
+        self._highest: dict[int, float] = {}  # by month
+        for name in ("demand", "demand_sliding", "demand_forecast", "demand_max_1mo"):
+            figures.declare(plan.meter, name, "kW", (tag,))
+
+    def look(self, out: Derived) -> None:
+        """Say what the demand will be when the window closes, and warn if that is above the limit."""
+        latest = int(self._meters.latest()[self.place])
+        window = self.plan.window * MINUTE_NS
+        begin = latest // window * window
+        if latest in (NEVER, self._seen, begin):
+            return
+        self._seen = latest
+        since, _ = self._meters.measure(self._which, np.array([begin, latest], np.int64))
+        recently = np.array([latest - RECENT_MINUTES * MINUTE_NS, latest], np.int64)
+        recent, marks = self._meters.measure(self._which, recently)
+        if marks[0, 0] & Mark.MISSING:
+            return
+        elapsed = (latest - begin) / MINUTE_NS
+        energy, power = since[0, 0] / MILLIONTHS, recent[0, 0] / MILLIONTHS * 60 / RECENT_MINUTES
+        expected = forecast(energy, elapsed, power, self.plan.window)
+        self._figures.give(out, self.plan.meter, "demand_forecast", self._figures.tick, expected)
+        limit = self.plan.limit
+        if limit is not None and expected > limit and self._warned != begin:
+            self._warned = begin
+            reduce = needed_reduction(energy, elapsed, power, self.plan.window, limit)
+            out.events.append(self._warning(expected, limit, reduce, begin + window))
+
+    def _warning(self, expected: float, limit: float, reduce: float, closes: int) -> Event:
+        name = self.plan.meter
+        return Event(
+            self._figures.tick,
+            name,
+            "demand_limit_expected",
+            Severity.HIGH,
+            f"demand of {name} will be {expected:.1f} kW when the window closes, above {limit:g} kW",
+            {
+                "forecast_kw": round(expected, 3),
+                "limit_kw": limit,
+                "reduce_by_kw": round(reduce, 3) if np.isfinite(reduce) else None,
+                "closes_s": closes // NS_PER_S,
+            },
+        )
+
+    def close(self, begin: int, end: int, revision: int, out: Derived) -> None:
+        """Give out the demand of every window that ends in (begin, end]."""
+        window = self.plan.window * MINUTE_NS
+        edges = np.arange(begin - window + MINUTE_NS, end + 1, MINUTE_NS, dtype=np.int64)
+        energy, marks = self._meters.measure(self._which, edges)
+        power, complete = sliding_demand(energy[0] / MILLIONTHS, (marks[0] & Mark.MISSING) == 0, self.plan.window)
+        for number, (value, whole) in enumerate(zip(power.tolist(), complete.tolist(), strict=True)):
+            minute = begin + number * MINUTE_NS
+            mark = PLAIN if whole else Mark.MISSING
+            is_block = (minute + MINUTE_NS) % window == 0
+            if is_block:
+                first = minute + MINUTE_NS - window
+                self._figures.give(out, self.plan.meter, "demand", first, value, mark, revision)
+            self._figures.give(out, self.plan.meter, "demand_sliding", minute, value, mark, revision)
+            if whole and (is_block or self.plan.sliding):
+                self._windows[minute] = value
+
+    def fold(self, horizon: int) -> None:
+        """Keep of windows that cannot change any more only the highest of each month."""
+        for minute in [minute for minute in self._windows if minute < horizon]:
+            month = self._grid.interval(Level.MONTH, minute).begin
+            self._highest[month] = max(self._windows.pop(minute), self._highest.get(month, -np.inf))
+        for month in sorted(self._highest)[:-2]:
+            del self._highest[month]
+
+    def give_highest(self, begin: int, end: int, mark: Mark, revision: int, out: Derived) -> None:
+        """Give out the month's highest demand of complete windows."""
+        recent = [value for minute, value in self._windows.items() if begin <= minute < end]
+        highest = max([*recent, self._highest.get(begin, -np.inf)])
+        if np.isfinite(highest):
+            self._figures.give(out, self.plan.meter, "demand_max_1mo", begin, highest, mark, revision)
+
+    def state(self) -> list[Any]:
+        """Return everything as CBOR types."""
+        return [self._seen, self._warned, sorted(self._windows.items()), sorted(self._highest.items())]
+
+    def restore(self, state: list[Any]) -> None:
+        """Take a state up."""
+        self._seen, self._warned, windows, highest = state
+        self._windows, self._highest = dict(windows), dict(highest)

@@ -1,0 +1,243 @@
+"""What an interval comes to: energy, rates and cost, coal and CO2, power factor, sums of meters, and the site's."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.analytics.energy.balance import Branch, Verdict, balance
+from edge.analytics.energy.book import NOT_ISSUED, Page
+from edge.analytics.energy.demand_watch import DemandWatch
+from edge.analytics.energy.factors import Factor, FactorSet, NoFactor, Purpose
+from edge.analytics.energy.figures import PLAIN, Figures
+from edge.analytics.energy.grid import Grid, Level
+from edge.analytics.energy.meters import MILLIONTHS, Mark
+from edge.analytics.energy.plan import EnergyPlan, Metered, Virtual
+from edge.analytics.energy.power_factor import adjustment, power_factor
+from edge.analytics.energy.tariff import RATES
+from edge.analytics.operator import Derived
+from edge.core.batch import Event, Severity
+
+STATED = (Level.DAY, Level.MONTH)
+"""Levels for which cost, rates, coal, CO2 and power factor are stated."""
+
+SITE = "site"
+_PURPOSES = (("standard_coal", Purpose.COAL_EQUIVALENT), ("co2", Purpose.CO2))
+
+
+class Statement:
+    """Gives out the pages of the books.
+
+    Args:
+        reactive, from_power: for a meter's place the place of its companion, if it has one.
+    """
+
+    def __init__(
+        self,
+        plan: EnergyPlan,
+        levels: Sequence[Level],
+        figures: Figures,
+        grid: Grid,
+        reactive: Mapping[int, int],
+        from_power: Mapping[int, int],
+        watches: Mapping[str, DemandWatch],
+    ) -> None:
+        self._plan, self._figures, self._grid = plan, figures, grid
+        self._reactive, self._from_power, self._watches = reactive, from_power, watches
+        self._place = {meter.name: place for place, meter in enumerate(plan.meters)}
+        self._factors = FactorSet(plan.factors)
+        self._in_use: dict[tuple[str, str], str] = {}
+        self._verdicts: dict[str, str] = {}
+        below = {part.meter for each in plan.virtual if each.parent for part in each.parts if part.meter != each.parent}
+        self._boundary = [place for place, meter in enumerate(plan.meters) if meter.name not in below]
+        self._declare(levels)
+
+    def _declare(self, levels: Sequence[Level]) -> None:
+        declare = self._figures.declare
+        for meter in self._plan.meters:
+            own = (meter.tag,)
+            for level in levels:
+                declare(meter.name, f"energy_{level}", meter.unit, own)
+            if meter.power:
+                declare(meter.name, "power_deviation_1h", "%", (meter.tag, meter.power[0]))
+            for level in STATED:
+                for name, _ in _PURPOSES:
+                    declare(meter.name, f"{name}_{level}", "kg", own)
+                if meter.tariff and self._plan.tariff:
+                    for rate in RATES:
+                        declare(meter.name, f"energy_{rate}_{level}", meter.unit, own)
+                    declare(meter.name, f"cost_{level}", "", own)
+                if meter.reactive:
+                    declare(meter.name, f"power_factor_{level}", "", (meter.tag, meter.reactive))
+                    declare(meter.name, f"power_factor_adjustment_{level}", "%", (meter.tag, meter.reactive))
+        for level in STATED:
+            for name, _ in _PURPOSES:
+                declare(SITE, f"{name}_{level}", "kg", tuple(meter.tag for meter in self._plan.meters))
+        for virtual in self._plan.virtual:
+            tags = tuple(self._plan.meters[self._place[part.meter]].tag for part in virtual.parts)
+            for level in levels:
+                declare(virtual.name, f"{virtual.tag}_{level}", virtual.unit, tags)
+
+    def give(self, level: Level, page: Page, meters: NDArray[np.intp], out: Derived) -> None:
+        """Give out what one interval comes to for some meters, and every sum that they are part of."""
+        due = set(meters.tolist())
+        changed = {place for place in due if place < len(self._plan.meters)}
+        # A companion changes figures of its meter too.
+        for companions in (self._reactive, self._from_power):
+            changed |= {at for at, other in companions.items() if other in due and page.revision[at] != NOT_ISSUED}
+        begin = page.interval.begin
+        for place in sorted(changed):
+            meter, mark, revision = self._plan.meters[place], _mark(page, place), self._revision(page, place)
+            if place in due:
+                value, own = page.energy[place] / MILLIONTHS, int(page.revision[place])
+                self._figures.give(out, meter.name, f"energy_{level}", begin, value, mark, own)
+            if level is Level.HOUR and meter.power:
+                self._give_deviation(page, place, mark, revision, out)
+            if level in STATED:
+                self._give_cost(level, page, place, mark, revision, out)
+                self._give_carbon(level, page, place, mark, revision, out)
+                self._give_power_factor(level, page, place, mark, revision, out)
+            if level is Level.MONTH and meter.name in self._watches:
+                self._watches[meter.name].give_highest(begin, page.interval.end, mark, revision, out)
+        for virtual in self._plan.virtual:
+            self._give_virtual(level, page, virtual, changed, out)
+        if level in STATED:
+            self._give_site(level, page, changed, out)
+
+    def _revision(self, page: Page, place: int) -> int:
+        """Return the revision of figures that are made of a meter and its companions."""
+        others = {place, self._reactive.get(place, place), self._from_power.get(place, place)}
+        return sum(max(int(page.revision[other]), 0) for other in others)
+
+    def _give_deviation(self, page: Page, place: int, mark: Mark, revision: int, out: Derived) -> None:
+        """Compare the register with the integrated power."""
+        other = self._from_power[place]
+        if page.revision[other] != NOT_ISSUED and page.energy[place]:
+            percent = 100 * (page.energy[other] - page.energy[place]) / page.energy[place]
+            both = mark | _mark(page, other)
+            name = self._plan.meters[place].name
+            self._figures.give(out, name, "power_deviation_1h", page.interval.begin, percent, both, revision)
+
+    def _give_cost(self, level: Level, page: Page, place: int, mark: Mark, revision: int, out: Derived) -> None:
+        meter = self._plan.meters[place]
+        if not (meter.tariff and self._plan.tariff):
+            return
+        by_rate, costs, is_priced = dict[int, int](), list[float](), True
+        for (rate, price), energy in sorted(page.priced.items()):
+            by_rate[rate] = by_rate.get(rate, 0) + int(energy[place])
+            costs.append(energy[place] / MILLIONTHS * price)
+            is_priced &= price >= 0 or not energy[place]
+        begin = page.interval.begin
+        for code, energy_of in by_rate.items():
+            name, value = f"energy_{RATES[code]}_{level}", energy_of / MILLIONTHS
+            self._figures.give(out, meter.name, name, begin, value, mark, revision)
+        if is_priced:
+            self._figures.give(out, meter.name, f"cost_{level}", begin, math.fsum(costs), mark, revision)
+
+    def _give_carbon(self, level: Level, page: Page, place: int, mark: Mark, revision: int, out: Derived) -> None:
+        meter = self._plan.meters[place]
+        for name, purpose in _PURPOSES:
+            factor = self._factor(meter, purpose, page, out)
+            if factor is not None:
+                value = page.energy[place] / MILLIONTHS * factor.value
+                self._figures.give(out, meter.name, f"{name}_{level}", page.interval.begin, value, mark, revision)
+
+    def _give_power_factor(self, level: Level, page: Page, place: int, mark: Mark, revision: int, out: Derived) -> None:
+        meter, other = self._plan.meters[place], self._reactive.get(place)
+        if other is None or page.revision[other] == NOT_ISSUED or page.energy[place] <= 0:
+            return
+        both = mark | _mark(page, other)
+        hundredths = power_factor(page.energy[place] / MILLIONTHS, page.energy[other] / MILLIONTHS)
+        percent = float(adjustment(hundredths, self._plan.standard))
+        begin = page.interval.begin
+        self._figures.give(out, meter.name, f"power_factor_{level}", begin, hundredths / 100, both, revision)
+        self._figures.give(out, meter.name, f"power_factor_adjustment_{level}", begin, percent, both, revision)
+
+    def _factor(self, meter: Metered, purpose: Purpose, page: Page, out: Derived) -> Factor | None:
+        """Return the factor that holds in an interval, and tell when it is another than before."""
+        day = self._grid.local(page.interval.begin).date()
+        area, named = self._plan.area, self._plan.factor_set
+        try:
+            found = self._factors.find(meter.carrier, purpose, day, unit=meter.unit, area=area, factors=named)
+        except NoFactor:
+            return None
+        if self._in_use.get((meter.name, purpose)) != found.id:
+            self._in_use[meter.name, purpose] = found.id
+            message = f"{purpose} of {meter.name} is computed with {found.value:g} kg/{found.unit}, {found.document}"
+            facts: dict[str, str | float] = {
+                "factor": found.id,
+                "value": found.value,
+                "unit": found.unit,
+                "scope": found.scope,
+            }
+            facts |= {"document": found.document, "confidence": found.confidence}
+            out.events.append(Event(self._figures.tick, meter.name, "factor_in_use", Severity.INFO, message, facts))
+        return found
+
+    def _give_virtual(self, level: Level, page: Page, virtual: Virtual, changed: set[int], out: Derived) -> None:
+        places = [self._place[part.meter] for part in virtual.parts]
+        if not changed.intersection(places) or any(page.revision[place] == NOT_ISSUED for place in places):
+            return
+        value = math.fsum(part.weight * page.energy[at] for part, at in zip(virtual.parts, places, strict=True))
+        mark = _marks(page, places)
+        revision = sum(int(page.revision[place]) for place in places)
+        name, begin = f"{virtual.tag}_{level}", page.interval.begin
+        self._figures.give(out, virtual.name, name, begin, value / MILLIONTHS, mark, revision)
+        if virtual.parent is not None and level is Level.DAY and not mark & Mark.MISSING:
+            self._judge(virtual, self._place[virtual.parent], page, out)
+
+    def _judge(self, virtual: Virtual, parent: int, page: Page, out: Derived) -> None:
+        """Say what the residual of a balance means, when it means something else than the day before."""
+        branches = [
+            Branch(page.energy[place] / MILLIONTHS, self._plan.meters[place].percent, sign, abs(part.weight))
+            for part in virtual.parts
+            if (place := self._place[part.meter]) != parent
+            for sign in (1 if part.weight < 0 else -1,)
+        ]
+        found = balance(Branch(page.energy[parent] / MILLIONTHS, self._plan.meters[parent].percent), branches)
+        if self._verdicts.get(virtual.name) == found.verdict:
+            return
+        self._verdicts[virtual.name] = found.verdict
+        severity = Severity.INFO if found.verdict is Verdict.WITHIN_TOLERANCE else Severity.MEDIUM
+        message = f"{virtual.name}: {found.residual:.1f} of {found.parent:.1f} {virtual.unit} are in no meter below"
+        facts = {name: round(getattr(found, name), 6) for name in ("residual", "tolerance", "parent", "children")}
+        facts = {"verdict": found.verdict, **facts}
+        out.events.append(Event(self._figures.tick, virtual.name, "energy_balance", severity, message, facts))
+
+    def _give_site(self, level: Level, page: Page, changed: set[int], out: Derived) -> None:
+        """Give out the site's coal and CO2: the sum over the meters at its boundary, all carriers."""
+        here = self._boundary
+        if not changed.intersection(here) or any(page.revision[place] == NOT_ISSUED for place in here):
+            return
+        for name, purpose in _PURPOSES:
+            factors = {place: self._factor(self._plan.meters[place], purpose, page, out) for place in here}
+            with_factor = {place: factor for place, factor in factors.items() if factor is not None}
+            if with_factor:
+                value = math.fsum(page.energy[at] / MILLIONTHS * factor.value for at, factor in with_factor.items())
+                revision = sum(int(page.revision[place]) for place in here)
+                begin, mark = page.interval.begin, _marks(page, list(with_factor))
+                self._figures.give(out, SITE, f"{name}_{level}", begin, value, mark, revision)
+
+    def state(self) -> list[Any]:
+        """Return everything as CBOR types."""
+        return [[[*key, factor] for key, factor in sorted(self._in_use.items())], dict(sorted(self._verdicts.items()))]
+
+    def restore(self, state: list[Any]) -> None:
+        """Take a state up."""
+        in_use, verdicts = state
+        self._in_use = {(meter, purpose): factor for meter, purpose, factor in in_use}
+        self._verdicts = dict(verdicts)
+
+
+def _mark(page: Page, place: int) -> Mark:
+    mark = Mark(int(page.marks[place]))
+    return mark if page.known[place] >= page.interval.minutes else mark | Mark.MISSING
+
+
+def _marks(page: Page, places: Sequence[int]) -> Mark:
+    mark = PLAIN
+    for place in places:
+        mark |= _mark(page, place)
+    return mark
