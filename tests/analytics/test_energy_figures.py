@@ -150,7 +150,7 @@ def test_what_makes_no_model_is_refused(drivers: np.ndarray, energy: np.ndarray,
 def test_the_bill_of_a_flat_july_day() -> None:
     energy = {Rate.VALLEY: 800.0, Rate.FLAT: 800.0, Rate.PEAK: 600.0, Rate.SHARP: 200.0}
     prices = {Rate.VALLEY: 0.6 * 0.38, Rate.FLAT: 0.6, Rate.PEAK: 0.6 * 1.6, Rate.SHARP: 0.6 * 1.92}
-    lines, total = bill(energy, prices)
+    lines, total = bill([(rate, energy[rate], prices[rate]) for rate in energy])
     assert [line.amount for line in lines] == [
         Decimal("182.40"),
         Decimal("480.00"),
@@ -162,8 +162,7 @@ def test_the_bill_of_a_flat_july_day() -> None:
 
 def test_a_two_part_bill_adds_basic_charge_power_factor_and_funds() -> None:
     lines, total = bill(
-        {Rate.FLAT: 100_000.0},
-        {Rate.FLAT: 0.5},
+        [(Rate.FLAT, 100_000.0, 0.5)],
         fixed={"transmission": 0.1},
         fund=0.02,
         basic=Basic(price=38.0, contract=400.0),
@@ -180,7 +179,7 @@ def test_a_two_part_bill_adds_basic_charge_power_factor_and_funds() -> None:
         "government funds": Decimal("2000.00"),
     }
     assert total == sum(amounts.values())
-    assert bill({}, {}, basic=Basic(price=26.0, capacity=630.0))[1] == Decimal("16380.00")
+    assert bill([], basic=Basic(price=26.0, capacity=630.0))[1] == Decimal("16380.00")
 
 
 def test_oee_is_the_published_one_and_never_cut() -> None:

@@ -38,8 +38,7 @@ class Line:
 
 
 def bill(
-    energy: Mapping[Rate, float],
-    prices: Mapping[Rate, float],
+    energy: Sequence[tuple[Rate, float, float]],
     *,
     fixed: Mapping[str, float] | None = None,
     fund: float = 0.0,
@@ -51,8 +50,7 @@ def bill(
     """Return the lines of a month's bill and their sum.
 
     Args:
-        energy: kWh by rate.
-        prices: what floats, currency units a kWh by rate.
+        energy: rate, kWh and the price of a kWh that floats; a rate stands there twice if its price changed.
         fixed: what does not float, by name: losses, transmission, system operation; currency units a kWh.
         fund: government funds, currency units a kWh. They are not part of what the power factor adjusts.
         basic: the basic charge.
@@ -60,17 +58,14 @@ def bill(
         reactive: kvarh of the month; None leaves the power factor out.
         standard: power factor asked for, in hundredths.
 
-    Raises:
-        KeyError: a rate has energy and no price.
-
     Source: Σ kWh · price + basic charge + adjustment · (energy charge + basic charge - funds), as grid companies bill;
     demand beyond 105 % of the contract at twice the price is unverified and can be set.
     """
     lines: list[Line] = []
-    for rate, kwh in energy.items():
+    for rate, kwh, price in energy:
         if kwh:
-            lines.append(_line(f"energy {rate}", kwh, "kWh", prices[rate]))
-    total = sum((Decimal(repr(float(kwh))) for kwh in energy.values()), Decimal(0))
+            lines.append(_line(f"energy {rate}", kwh, "kWh", price))
+    total = sum((Decimal(repr(float(kwh))) for _, kwh, _ in energy), Decimal(0))
     for name, price in (fixed or {}).items():
         lines.append(_line(name, float(total), "kWh", price))
     adjusted = sum((line.amount for line in lines), Decimal(0))

@@ -97,10 +97,14 @@ class DemandWatch:
 
     def give_highest(self, begin: int, end: int, mark: Mark, revision: int, out: Derived) -> None:
         """Give out the month's highest demand of complete windows."""
-        recent = [value for minute, value in self._windows.items() if begin <= minute < end]
-        highest = max([*recent, self._highest.get(begin, -np.inf)])
+        highest = self.highest(begin, end)
         if np.isfinite(highest):
             self._figures.give(out, self.plan.meter, "demand_max_1mo", begin, highest, mark, revision)
+
+    def highest(self, begin: int, end: int) -> float:
+        """Return the highest demand of complete windows between two instants; minus infinity for none."""
+        recent = [value for minute, value in self._windows.items() if begin <= minute < end]
+        return max([*recent, self._highest.get(begin, -np.inf)])
 
     def state(self) -> list[Any]:
         """Return everything as CBOR types."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from edge.analytics.energy.bill import Basic
 from edge.analytics.energy.factors import Confidence, Factor, Purpose
 from edge.analytics.energy.meters import Change, MeterSpec
 from edge.analytics.energy.tariff import Edition, HourRule, Rate, Tariff
@@ -71,6 +72,20 @@ class DemandPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class BillPlan:
+    """What a month's bill has besides energy: see `bill`."""
+
+    fixed: Mapping[str, float]
+    fund: float
+    basic: Basic | None
+
+    @property
+    def extra(self) -> float:
+        """What of a price does not float."""
+        return sum(self.fixed.values()) + self.fund
+
+
+@dataclass(frozen=True, slots=True)
 class EnergyPlan:
     """Everything the account is asked for."""
 
@@ -80,6 +95,7 @@ class EnergyPlan:
     virtual: tuple[Virtual, ...]
     tariff: Tariff | None
     demand: tuple[DemandPlan, ...]
+    bill: BillPlan | None
     factors: tuple[Factor, ...]
     area: str
     factor_set: str
@@ -106,6 +122,7 @@ def read_plan(raw: Mapping[str, Any]) -> EnergyPlan:
         ),
         Tariff(editions, calendar, raw["timezone"]) if editions else None,
         tuple(DemandPlan(**each) for each in raw.get("demand", ())),
+        _bill(raw.get("bill")),
         tuple(_factor(each) for each in raw.get("factors", ())),
         raw.get("area", ""),
         raw.get("factor_set", ""),
@@ -137,6 +154,12 @@ def _meter(raw: Mapping[str, Any]) -> Metered:
         tuple(raw.get("voltages", ())),
         raw.get("class", 1.0),
     )
+
+
+def _bill(raw: Mapping[str, Any] | None) -> BillPlan | None:
+    if raw is None:
+        return None
+    return BillPlan(raw["fixed"], raw["fund"], Basic(**raw["basic"]) if raw["basic"] else None)
 
 
 def _parts(raw: Sequence[Sequence[Any]]) -> tuple[Part, ...]:

@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.analytics.energy.balance import Branch, Verdict, balance
+from edge.analytics.energy.bill import bill
 from edge.analytics.energy.book import NOT_ISSUED, Page
 from edge.analytics.energy.demand_watch import DemandWatch
 from edge.analytics.energy.factors import Factor, FactorSet, NoFactor, Purpose
 from edge.analytics.energy.figures import PLAIN, Figures
 from edge.analytics.energy.grid import Grid, Level
 from edge.analytics.energy.meters import MILLIONTHS, Mark
-from edge.analytics.energy.plan import EnergyPlan, Metered, Virtual
+from edge.analytics.energy.plan import BillPlan, EnergyPlan, Metered, Virtual
 from edge.analytics.energy.power_factor import adjustment, power_factor
 from edge.analytics.energy.tariff import RATES
 from edge.analytics.operator import Derived
@@ -69,6 +70,8 @@ class Statement:
                     for rate in RATES:
                         declare(meter.name, f"energy_{rate}_{level}", meter.unit, own)
                     declare(meter.name, f"cost_{level}", "", own)
+                    if level is Level.MONTH and self._plan.bill:
+                        declare(meter.name, f"bill_{level}", "", own)
                 if meter.reactive:
                     declare(meter.name, f"power_factor_{level}", "", (meter.tag, meter.reactive))
                     declare(meter.name, f"power_factor_adjustment_{level}", "%", (meter.tag, meter.reactive))
@@ -135,6 +138,33 @@ class Statement:
             self._figures.give(out, meter.name, name, begin, value, mark, revision)
         if is_priced:
             self._figures.give(out, meter.name, f"cost_{level}", begin, math.fsum(costs), mark, revision)
+
+        if is_priced and level is Level.MONTH and self._plan.bill:
+            self._give_bill(self._plan.bill, page, place, mark, revision, out)
+
+    def _give_bill(self, asked: BillPlan, page: Page, place: int, mark: Mark, revision: int, out: Derived) -> None:
+        """Give out the month's bill, and its lines as an event."""
+        name, begin, end = self._plan.meters[place].name, page.interval.begin, page.interval.end
+        other = self._reactive.get(place)
+        watch = self._watches.get(name)
+        lines, total = bill(
+            [
+                (RATES[rate], energy[place] / MILLIONTHS, price - asked.extra)
+                for (rate, price), energy in sorted(page.priced.items())
+            ],
+            fixed=asked.fixed,
+            fund=asked.fund,
+            basic=asked.basic,
+            demand=max(watch.highest(begin, end), 0.0) if watch else 0.0,
+            reactive=None if other is None else page.energy[other] / MILLIONTHS,
+            standard=self._plan.standard,
+        )
+        self._figures.give(out, name, f"bill_{Level.MONTH}", begin, float(total), mark, revision)
+        month = self._grid.local(begin).strftime("%Y-%m")
+        facts = {line.name: f"{line.quantity} {line.unit} x {line.price} = {line.amount}" for line in lines}
+        facts |= {"month": month, "revision": str(revision), "total": str(total)}
+        message = f"{name}: the bill of {month} comes to {total}"
+        out.events.append(Event(self._figures.tick, name, "energy_bill", Severity.INFO, message, facts))
 
     def _give_carbon(self, level: Level, page: Page, place: int, mark: Mark, revision: int, out: Derived) -> None:
         meter = self._plan.meters[place]
