@@ -423,6 +423,16 @@ def intervals(
             marks[row, :] = MISSING
             continue
         begin, end = mine[c]["ts"], mine[last]["ts"]
+        low, high = c, last
+        while low < high:
+            middle = (low + high) // 2
+            if mine[middle]["ts"] < edges[0]:
+                low = middle + 1
+            else:
+                high = middle
+        while low > c and not mine[low]["flags"] & COUNTED:
+            low -= 1
+        c = low
         before = np.int64(0)
         left_out = 0
         for edge in range(len(edges)):
