@@ -1,7 +1,7 @@
 """Energy aggregation: 10 million readings of 1,000 registers to quarter hours, against pandas and polars.
 
-All three are given the same columns (meter, instant, register) in order of time and return the energy of every meter and
-quarter hour. pandas and polars take the straightforward way: the register's climb from reading to reading (after a reset
+All three are given the same columns (meter, instant, register) in order of time and return the energy of every meter
+and quarter hour. pandas and polars take the straightforward way: the climb from reading to reading (after a reset
 what it shows), summed by meter and quarter hour. That is less than what `Meters` does: it splits at the edges, knows
 roll-over, glitch, leap and gap, and takes late readings. Times are CPU seconds of one thread.
 
