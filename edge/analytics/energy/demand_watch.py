@@ -7,6 +7,7 @@ import numpy as np
 from edge.analytics.energy.demand import forecast, needed_reduction, sliding_demand
 from edge.analytics.energy.figures import PLAIN, Figures
 from edge.analytics.energy.grid import MINUTE_NS, NS_PER_S, Grid, Level
+from edge.analytics.energy.load_forecast import LoadForecast
 from edge.analytics.energy.meters import MILLIONTHS, Mark, Meters
 from edge.analytics.energy.plan import DemandPlan
 from edge.analytics.operator import NEVER, Derived
@@ -28,8 +29,10 @@ class DemandWatch:
         self._warned = NEVER
         self._windows: dict[int, float] = {}  # by the minute that ends it
         self._highest: dict[int, float] = {}  # by month
+        self._load = LoadForecast()
         for name in ("demand", "demand_sliding", "demand_forecast", "demand_max_1mo"):
             figures.declare(plan.meter, name, "kW", (tag,))
+        figures.declare(plan.meter, "energy_forecast_15min", "kWh", (tag,))
 
     def look(self, out: Derived) -> None:
         """Say what the demand will be when the window closes, and warn if that is above the limit."""
@@ -87,6 +90,14 @@ class DemandWatch:
             if whole and (is_block or self.plan.sliding):
                 self._windows[minute] = value
 
+    def learn(self, begin: int, end: int, energy: float, out: Derived) -> None:
+        """Take the energy of a quarter hour, and say what the next one will take."""
+        local = self._grid.local(begin)
+        self._load.push(local.hour * 4 + local.minute // 15, energy)
+        expected = self._load.next()
+        if expected is not None:
+            self._figures.give(out, self.plan.meter, "energy_forecast_15min", end, expected)
+
     def fold(self, horizon: int) -> None:
         """Keep of windows that cannot change any more only the highest of each month."""
         for minute in [minute for minute in self._windows if minute < horizon]:
@@ -108,9 +119,11 @@ class DemandWatch:
 
     def state(self) -> list[Any]:
         """Return everything as CBOR types."""
-        return [self._seen, self._warned, sorted(self._windows.items()), sorted(self._highest.items())]
+        load = self._load.state()
+        return [self._seen, self._warned, sorted(self._windows.items()), sorted(self._highest.items()), load]
 
     def restore(self, state: list[Any]) -> None:
         """Take a state up."""
-        self._seen, self._warned, windows, highest = state
+        self._seen, self._warned, windows, highest, load = state
+        self._load.restore(load)
         self._windows, self._highest = dict(windows), dict(highest)

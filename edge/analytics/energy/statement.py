@@ -96,6 +96,8 @@ class Statement:
             if place in due:
                 value, own = page.energy[place] / MILLIONTHS, int(page.revision[place])
                 self._figures.give(out, meter.name, f"energy_{level}", begin, value, mark, own)
+                if level is Level.QUARTER and meter.name in self._watches and own == 0:
+                    self._watches[meter.name].learn(begin, page.interval.end, value, out)
             if level is Level.HOUR and meter.power:
                 self._give_deviation(page, place, mark, revision, out)
             if level in STATED:
