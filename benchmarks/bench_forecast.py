@@ -1,6 +1,6 @@
 """Forecast of the next quarter hour on a steel plant's year, against persistence, in order of time.
 
-The last fifth of the file is held back: each of its quarter hours is forecast from those before it alone, as on the box.
+The last fifth of the file is held back: each of its quarter hours is forecast from those before it, as on the box.
 
     python -m benchmarks.bench_forecast [--data ../shared/data]
 """
