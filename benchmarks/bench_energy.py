@@ -18,7 +18,8 @@ import numpy as np
 import pandas
 import polars
 
-from edge.analytics.energy.meters import MILLIONTHS, Meters, MeterSpec
+from edge.analytics.energy.meters import MILLIONTHS, Meters
+from edge.analytics.energy.spec import MeterSpec
 
 QUARTER_NS = 900 * 10**9
 MINUTE_NS = 60 * 10**9

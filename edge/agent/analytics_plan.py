@@ -2,10 +2,14 @@
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge.agent.energy_plan import plan as plan_energy
 from edge.analytics.condition.section import plan as plan_machine
+from edge.analytics.energy.names import figures_of
+from edge.analytics.energy.plan import read_plan
 from edge.analytics.expression.check import Checked, Known, Type, check
 from edge.analytics.expression.deadband import has_limit
 from edge.analytics.expression.syntax import ExpressionError
@@ -14,7 +18,7 @@ from edge.core.errors import Problem
 from edge.core.language import say
 
 if TYPE_CHECKING:
-    from edge.agent.settings import Device
+    from edge.agent.settings import Device, SiteSection
 
 EXPRESSIONS_MAX = 2000
 PATH_PATTERN = re.compile(r"[^\W_][\w-]*\.[^\W_][\w-]*")
@@ -24,15 +28,21 @@ _TYPES = {"bool": Type.BOOL, "text": Type.TEXT, "waveform": None}
 Tell = Callable[[Problem], None]
 
 
-def plan(sections: AnalyticsSections, devices: Mapping[str, "Device"], tell: Tell) -> dict[str, Any] | None:
+def plan(sections: "SiteSection", devices: Mapping[str, "Device"], folder: Path, tell: Tell) -> dict[str, Any] | None:
     """Return the worker's plan, None when nothing asks for a worker. What is wrong is told, each at its place."""
-    tags = _Tags(sections, devices, tell)
+    energy = None
+    if sections.energy is not None:
+        energy = plan_energy(sections.energy, devices, sections.timezone, folder, tell)
+    made = {f"{device}.{name}": unit for device, name, unit, _ in figures_of(read_plan(energy))} if energy else {}
+    tags = _Tags(sections, devices, made, tell)
     derived = {path: each for path in sections.derived if (each := tags.derived(path)) is not None}
     alarms = {name: each for name in sections.alarms if (each := _alarm(name, sections, tags, tell)) is not None}
     for key, count in (("derived", len(sections.derived)), ("alarms", len(sections.alarms))):
         if count > EXPRESSIONS_MAX:
             tell(Problem((key,), say("more than {count} expressions", count=EXPRESSIONS_MAX), on="key"))
     parts: list[dict[str, Any]] = []
+    if energy:
+        parts.append({"kind": "energy", "settings": energy})
     if derived:
         parts.append({"kind": "derived", "settings": derived})
     if alarms:
@@ -52,11 +62,23 @@ def plan(sections: AnalyticsSections, devices: Mapping[str, "Device"], tell: Tel
     return {"wait_s": how.wait, "memory_mb": how.memory / 1e6, "parts": parts}
 
 
+def made_tags(analytics: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield the paths of all tags that a plan makes."""
+    for part in analytics["parts"] if analytics else ():
+        if part["kind"] == "derived":
+            yield from part["settings"]
+        elif part["kind"] == "energy":
+            yield from (f"{device}.{name}" for device, name, *_ in figures_of(read_plan(part["settings"])))
+
+
 class _Tags:
     """What is known of every tag, the derived ones included."""
 
-    def __init__(self, sections: AnalyticsSections, devices: Mapping[str, "Device"], tell: Tell) -> None:
+    def __init__(
+        self, sections: AnalyticsSections, devices: Mapping[str, "Device"], made: Mapping[str, str], tell: Tell
+    ) -> None:
         self._sections = sections
+        self._made = made
         self._devices = devices
         self._tell = tell
         self._checked: dict[str, Checked | None] = {}
@@ -65,7 +87,7 @@ class _Tags:
     def known(self) -> list[str]:
         """Return the paths of all tags."""
         own = [f"{name}.{tag}" for name, device in self._devices.items() for tag in device.section.tags]
-        return [*own, *self._sections.derived]
+        return [*own, *self._made, *self._sections.derived]
 
     def look_up(self, path: str) -> Known | None:
         """Return what is known of a tag, None if there is none."""
@@ -75,6 +97,8 @@ class _Tags:
             if checked is None:
                 return Known(Type.ANY)
             return Known(checked.type, checked.unit if unit is None else unit)
+        if path in self._made:
+            return Known(Type.NUMBER, self._made[path] or None)
         device, _, name = path.partition(".")
         if device not in self._devices:
             return None

@@ -12,7 +12,7 @@ from ruamel.yaml.error import YAMLError
 
 from edge.analytics.energy.factors import FactorSet
 from edge.analytics.energy.section import EnergySection, Hours, Meter, TariffSection
-from edge.analytics.energy.tariff import HourRule, Rate, uncovered
+from edge.analytics.energy.tariff_rules import HourRule, Rate, uncovered
 from edge.analytics.energy.working_calendar import DayType
 from edge.core.errors import Problem
 from edge.core.language import say
@@ -94,6 +94,7 @@ class _Planner:
             "factors": self._factors(),
             "area": self._section.area,
             "factor_set": self._section.factors or "",
+            "currency": tariff.currency if tariff else "",
             "bill": _bill(tariff),
             "standard": round(100 * tariff.power_factor) if tariff else 90,
             "late_s": self._section.late,
@@ -258,7 +259,7 @@ class _Planner:
             meter = demand.meter or next(iter(tops or names), None)
             if demand.window % 60 or not 60 <= demand.window <= 7200:
                 hint = say("write whole minutes, 1min to 120min")
-                self._wrong((*place, "window"), say("a demand window of {window} s", window=demand.window), hint)
+                self._wrong((*place, "window"), say("a demand window of {window} s", window=f"{demand.window:g}"), hint)
             elif meter is not None:
                 window, sliding = round(demand.window / 60), demand.method == "sliding"
                 found.append({"meter": meter, "window": window, "sliding": sliding, "limit": demand.limit})

@@ -15,10 +15,11 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
 from drivers.api import DriverSection, DriverSpec, Plan
+from edge.agent.analytics_plan import made_tags
 from edge.agent.analytics_plan import plan as plan_analytics
 from edge.agent.braces import expand, has_braces
 from edge.agent.located import Located, in_order
-from edge.agent.mistakes import LATER, later, translate
+from edge.agent.mistakes import translate
 from edge.agent.profiles import apply, find, unknown
 from edge.agent.secrets import find_secret, missing_secret
 from edge.agent.settings import Device, LogSection, Settings, SiteSection
@@ -95,13 +96,15 @@ class _Builder:
         if isinstance(data.get("log"), dict):
             self._check_secrets(("log",), LogSection, data["log"])
         tags = {name: set(device.section.tags) for name, device in devices.items()}
-        for name in root.derived if isinstance(root, SiteSection) else ():
-            device_name, _, tag = name.partition(".")
-            tags.setdefault(device_name, set()).add(tag)
+        analytics = None
+        if isinstance(root, SiteSection):
+            analytics = plan_analytics(root, devices, self._folder, lambda problem: self._tell(problem, data))
+            for made in made_tags(analytics):
+                device_name, _, tag = made.partition(".")
+                tags.setdefault(device_name, set()).add(tag)
         uplinks = self._uplinks(data.get("uplink"), tags)
         if not isinstance(root, SiteSection):
             return None
-        analytics = plan_analytics(root, devices, lambda problem: self._tell(problem, data))
         return Settings(
             site=root.site,
             timezone=root.timezone,
@@ -387,8 +390,6 @@ def _one_of(
     if kinds:
         return several, say("remove one")
     for key in raw:
-        if key in LATER:
-            return later(key)
         if near := difflib.get_close_matches(key, known, 1, 0.75):
             return say('unknown key "{key}"', key=key), say('did you mean "{near}"?', near=near[0])
     return none, say("add one of: {kinds}", kinds=", ".join(f"{kind}: URL" for kind in known))

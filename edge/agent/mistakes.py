@@ -1,7 +1,7 @@
 """What pydantic finds wrong in a section, said in our words: what it is, and what to do."""
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
@@ -10,16 +10,6 @@ from edge.agent.yaml_source import KeyPath
 from edge.core.errors import Problem
 from edge.core.language import say
 from edge.core.section import fields_by_key
-
-LATER = {
-    "energy": "energy and carbon",
-}
-"""Keys of the published grammar that this version does not have yet, with what they belong to."""
-
-
-def later(key: str) -> tuple[str, str]:
-    """Return message and hint for one of `LATER`."""
-    return say('"{key}" is not available in this version', key=key), say("it belongs to {what}", what=LATER[key])
 
 
 def translate(entry: Any, model: type[BaseModel]) -> Problem:
@@ -33,15 +23,13 @@ def translate(entry: Any, model: type[BaseModel]) -> Problem:
             return Problem(path[:-1], say('the key "{key}" is missing', key=path[-1]), say("add it"), on="key")
         case "extra_forbidden":
             key = str(path[-1])
-            if key in LATER:
-                return Problem(path, *later(key), on="key")
             known = list(_fields(model, path[:-1]))
             near = difflib.get_close_matches(key, known, 1, 0.6)
             hint = (
                 say('did you mean "{near}"?', near=near[0]) if near else say("keys here: {keys}", keys=", ".join(known))
             )
             return Problem(path, say('unknown key "{key}"', key=key), hint, on="key")
-        case "literal_error":
+        case "literal_error" | "enum":
             choices = str(context["expected"]).replace(" or ", ", ").replace("'", "")
             near = difflib.get_close_matches(str(given), choices.split(", "), 1, 0.6)
             hint = say('did you mean "{near}"?', near=near[0]) if near else say("one of: {choices}", choices=choices)
@@ -54,6 +42,9 @@ def translate(entry: Any, model: type[BaseModel]) -> Problem:
                 say("{given} is out of range", given=given),
                 say("it must be {sign} {limit}", sign=sign, limit=limit),
             )
+        case "datetime_parsing" | "datetime_from_date_parsing" | "date_parsing" | "date_from_datetime_parsing":
+            hint = say("write e.g. {example}", example="2026-05-03" if kind.startswith("date_") else "2026-05-03 10:00")
+            return Problem(path, say("{given!r} is no date", given=given), hint)
         case "string_pattern_mismatch":
             return Problem(path, say("{given!r} is not a name", given=given), say("letters, digits, ., _ and -"))
         case "too_short":
@@ -83,24 +74,30 @@ def _short(given: Any) -> str:
     return text if len(text) <= 40 else text[:37] + "…"
 
 
-def _fields(model: Any, path: KeyPath) -> Iterator[str]:
+def _fields(annotation: Any, path: KeyPath) -> Iterator[str]:
     """Yield the keys that are known at a path below a model."""
-    for part in path[:1] + path[2:] if path[:1] == ("tags",) else path:
-        if isinstance(model, type) and issubclass(model, BaseModel):
-            found = fields_by_key(model).get(str(part))
-            model = _inner(found.annotation) if found else None
-        if model is None:
-            return
-    if isinstance(model, type) and issubclass(model, BaseModel):
+    for part in path:
+        annotation = _step(annotation, part)
+    model = _inner(annotation)
+    if model is not None:
         yield from fields_by_key(model)
 
 
-def _inner(annotation: Any) -> Any:
-    """Return the model inside Optional, Annotated or Mapping; for a mapping, the model of its values."""
+def _step(annotation: Any, part: str | int) -> Any:
+    """Return what stands under a key, a name or an index; None for nothing that is known."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        found = fields_by_key(annotation).get(str(part))
+        return found.annotation if found else None
+    origin, inside = get_origin(annotation), get_args(annotation)
+    if isinstance(origin, type) and issubclass(origin, Mapping | Sequence) and inside:
+        return inside[-1]
+    return next((found for each in inside if (found := _step(each, part)) is not None), None)
+
+
+def _inner(annotation: Any) -> type[BaseModel] | None:
+    """Return the model itself, or the one inside Optional or Annotated."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    if get_origin(annotation) is not None:
-        for part in reversed(get_args(annotation)):
-            if (found := _inner(part)) is not None:
-                return found
-    return None
+    if isinstance(get_origin(annotation), type):
+        return None  # a mapping or a list: its names are the user's
+    return next((found for each in get_args(annotation) if (found := _inner(each)) is not None), None)

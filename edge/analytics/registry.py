@@ -17,6 +17,7 @@ from edge.analytics.pipeline import Pipeline
 
 KINDS: Mapping[str, str] = {
     "derived": "edge.analytics.derived",
+    "energy": "edge.analytics.energy.account",
     "alarms": "edge.analytics.alarms",
     "condition": "edge.analytics.condition.watch",
 }

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from edge.analytics.energy.section import EnergySection
 from edge.core.data_class import DataClassName
 from edge.core.section import Duration, Pause, Section, Size
 
@@ -73,6 +74,9 @@ class Analytics(Section):
 
 class AnalyticsSections(Section):
     """What the configuration has of analytics at its top level."""
+
+    energy: EnergySection | None = None
+    """Energy, cost and carbon: meters and their tree, tariff, demand."""
 
     derived: Mapping[str, DerivedTag] = {}
     """Tags made of other tags, by `device.tag`: an expression, or keys with `of`, `unit` and `class`."""

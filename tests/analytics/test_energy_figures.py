@@ -17,7 +17,7 @@ from edge.analytics.energy.bill import Basic, bill
 from edge.analytics.energy.demand import block_demand, forecast, needed_reduction, sliding_demand
 from edge.analytics.energy.factors import Confidence, FactorSet, NoFactor, Purpose, normal_cubic_metres
 from edge.analytics.energy.power_quality import voltage_unbalance
-from edge.analytics.energy.tariff import Rate
+from edge.analytics.energy.tariff_rules import Rate
 from edge.analytics.production.oee import mtbf, mttr, oee
 
 FACTORS = FactorSet.of(

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.analytics.energy.meters import Change, Mark, Meters, MeterSpec
+from edge.analytics.energy.marks import Mark
+from edge.analytics.energy.meters import Meters
+from edge.analytics.energy.spec import Change, MeterSpec
 
 S = 10**9
 MIN = 60 * S

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from edge.analytics.energy.tariff import RATES, Edition, HourRule, Rate, Tariff, parse_span, uncovered
+from edge.analytics.energy.tariff import Tariff
+from edge.analytics.energy.tariff_rules import RATES, Edition, HourRule, Rate, parse_span, uncovered
 from edge.analytics.energy.working_calendar import DayType, WorkingCalendar
 
 CONFIG = Path(__file__).parents[2] / "config"

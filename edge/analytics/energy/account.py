@@ -13,18 +13,20 @@ from numpy.typing import NDArray
 
 from edge.analytics.energy.book import Book
 from edge.analytics.energy.demand_watch import DemandWatch
-from edge.analytics.energy.figures import Figures
+from edge.analytics.energy.figures import Figures, outputs_of
 from edge.analytics.energy.grid import MINUTE_NS, NS_PER_S, Grid, Level
-from edge.analytics.energy.meters import MILLIONTHS, Mark, Meters, MeterSpec, shuffled, unshuffled
+from edge.analytics.energy.marks import Mark
+from edge.analytics.energy.meters import MILLIONTHS, Meters, shuffled, unshuffled
+from edge.analytics.energy.names import SUMMED
 from edge.analytics.energy.plan import EnergyPlan, read_plan
 from edge.analytics.energy.power_quality import voltage_unbalance
+from edge.analytics.energy.spec import MeterSpec
 from edge.analytics.energy.statement import Statement
-from edge.analytics.energy.tariff import Timetable
+from edge.analytics.energy.tariff import Tariff, Timetable
 from edge.analytics.operator import NEVER, Derived, Operator, Rows
 from edge.core.batch import Event, Severity
 from edge.core.quality import bad_mask
 
-SUMMED = (Level.QUARTER, Level.HOUR, Level.SHIFT, Level.DAY, Level.MONTH)
 _NO_PRICE = (-1, -1.0)
 _DAY_NS = 86_400 * NS_PER_S
 
@@ -38,7 +40,7 @@ class EnergyAccount(Operator):
         self.name = "energy"
         self._plan = plan
         self._grid = Grid(plan.timezone, plan.shifts)
-        self._levels = [level for level in SUMMED if level in self._grid.levels]
+        levels = [level for level in SUMMED if level in self._grid.levels]
         self._specs = [meter.spec for meter in plan.meters]
         readers: dict[str, list[int]] = {}
         reactive, from_power = dict[int, int](), dict[int, int]()
@@ -56,29 +58,26 @@ class EnergyAccount(Operator):
         self._meters = Meters(self._specs, room=2 * plan.late_ns // MINUTE_NS + 64)
         self.inputs = list(dict.fromkeys([*readers, *(path for meter in plan.meters for path in meter.voltages)]))
         self._turns = self._in_turns([readers.get(path, []) for path in self.inputs])
-        self._figures = Figures()
-        self.outputs = self._figures.outputs
+        self.outputs = outputs_of(plan)
+        self._figures = Figures(self.outputs)
         self._voltages: dict[str, list[int]] = {}
         self._last_voltage: dict[int, float] = {}
         for meter in plan.meters:
-            self._figures.declare(meter.name, "energy_1min", meter.unit, (meter.tag,))
             if meter.voltages:
                 self._voltages[meter.name] = [self.inputs.index(path) for path in meter.voltages]
-                self._figures.declare(meter.name, "voltage_unbalance", "%", meter.voltages)
         places = {meter.name: place for place, meter in enumerate(plan.meters)}
         self._watches = {
-            each.meter: DemandWatch(
-                each, places[each.meter], plan.meters[places[each.meter]].tag, self._meters, self._figures, self._grid
-            )
+            each.meter: DemandWatch(each, places[each.meter], self._meters, self._figures, self._grid)
             for each in plan.demand
         }
-        self._statement = Statement(plan, self._levels, self._figures, self._grid, reactive, from_power, self._watches)
-        self._books = {level: Book(level, self._grid, len(self._specs)) for level in self._levels}
+        self._statement = Statement(plan, self._figures, self._grid, reactive, from_power, self._watches)
+        self._books = {level: Book(level, self._grid, len(self._specs)) for level in levels}
         self._tick = NEVER
         self._touched = False
         self._until = np.full(len(self._specs), NEVER, np.int64)
         self._minutes = np.zeros((len(self._specs), plan.late_ns // MINUTE_NS + 1), np.int64)
         self._revisions: dict[tuple[int, int], int] = {}
+        self._tariff = Tariff(plan.editions, plan.calendar, plan.timezone) if plan.editions else None
         self._timetable: Timetable | None = None
         self._timetable_ends = NEVER
         self._late = 0
@@ -248,11 +247,11 @@ class EnergyAccount(Operator):
 
     def _price(self, minute: int) -> tuple[int, float]:
         """Return rate and price that hold in a minute; -1 for a price that is not known."""
-        if self._plan.tariff is None:
+        if self._tariff is None:
             return _NO_PRICE
         table = self._timetable
         if table is None or not int(table.starts[0]) <= minute < self._timetable_ends:
-            table = self._timetable = self._plan.tariff.between(minute - 2 * _DAY_NS, minute + 40 * _DAY_NS)
+            table = self._timetable = self._tariff.between(minute - 2 * _DAY_NS, minute + 40 * _DAY_NS)
             self._timetable_ends = minute + 39 * _DAY_NS
         place = int(np.searchsorted(table.starts, minute, "right")) - 1
         price = float(table.price[place])

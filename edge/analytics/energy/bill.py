@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 
 from edge.analytics.energy.power_factor import adjustment, power_factor
-from edge.analytics.energy.tariff import Rate
+from edge.analytics.energy.tariff_rules import Rate
 
 _CENT = Decimal("0.01")
 

@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 
 from edge.analytics.energy.demand import forecast, needed_reduction, sliding_demand
-from edge.analytics.energy.figures import PLAIN, Figures
+from edge.analytics.energy.figures import Figures
 from edge.analytics.energy.grid import MINUTE_NS, NS_PER_S, Grid, Level
 from edge.analytics.energy.load_forecast import LoadForecast
-from edge.analytics.energy.meters import MILLIONTHS, Mark, Meters
+from edge.analytics.energy.marks import Mark
+from edge.analytics.energy.meters import MILLIONTHS, Meters
 from edge.analytics.energy.plan import DemandPlan
 from edge.analytics.operator import NEVER, Derived
 from edge.core.batch import Event, Severity
@@ -20,7 +21,7 @@ RECENT_MINUTES = 3
 class DemandWatch:
     """The demand of one meter. Windows follow each other in whole lengths from midnight UTC."""
 
-    def __init__(self, plan: DemandPlan, place: int, tag: str, meters: Meters, figures: Figures, grid: Grid) -> None:
+    def __init__(self, plan: DemandPlan, place: int, meters: Meters, figures: Figures, grid: Grid) -> None:
         self.plan = plan
         self.place = place
         self._which = np.array([place], np.int32)
@@ -30,9 +31,6 @@ class DemandWatch:
         self._windows: dict[int, float] = {}  # by the minute that ends it
         self._highest: dict[int, float] = {}  # by month
         self._load = LoadForecast()
-        for name in ("demand", "demand_sliding", "demand_forecast", "demand_max_1mo"):
-            figures.declare(plan.meter, name, "kW", (tag,))
-        figures.declare(plan.meter, "energy_forecast_15min", "kWh", (tag,))
 
     def look(self, out: Derived) -> None:
         """Say what the demand will be when the window closes, and warn if that is above the limit."""
@@ -81,7 +79,7 @@ class DemandWatch:
         power, complete = sliding_demand(energy[0] / MILLIONTHS, (marks[0] & Mark.MISSING) == 0, self.plan.window)
         for number, (value, whole) in enumerate(zip(power.tolist(), complete.tolist(), strict=True)):
             minute = begin + number * MINUTE_NS
-            mark = PLAIN if whole else Mark.MISSING
+            mark = Mark(0) if whole else Mark.MISSING
             is_block = (minute + MINUTE_NS) % window == 0
             if is_block:
                 first = minute + MINUTE_NS - window

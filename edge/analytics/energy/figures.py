@@ -1,37 +1,39 @@
-"""The figures of the account: which there are, and how one is given out."""
+"""The figures of the account as tags, and how one is given out."""
 
-from edge.analytics.energy.meters import Mark
+from collections.abc import Sequence
+
+from edge.analytics.energy.marks import DOUBTFUL, Mark
+from edge.analytics.energy.names import figures_of
+from edge.analytics.energy.plan import EnergyPlan
 from edge.analytics.operator import Derived, Output, Reading
 from edge.core.catalogue import ValueKind
 from edge.core.data_class import DataClass
 from edge.core.quality import StatusCode
 
-DOUBTFUL = Mark.GAP | Mark.RESET | Mark.JUMP | Mark.GLITCH | Mark.MISSING
-"""With one of these a figure is uncertain; a roll-over, an exchange and a new ratio are accounted for exactly."""
-
-PLAIN = Mark(0)
+_PLAIN = Mark(0)
 
 
 class Figures:
-    """The tags of the account.
+    """Gives figures out.
 
-    outputs  in the order in which they were declared
-    tick     event time at which figures are given out now
+    tick  event time at which they are given out now
     """
 
-    def __init__(self) -> None:
-        self.outputs: list[Output] = []
+    def __init__(self, outputs: Sequence[Output]) -> None:
         self.tick = 0
-        self._place: dict[tuple[str, str], int] = {}
-
-    def declare(self, device: str, name: str, unit: str, inputs: tuple[str, ...]) -> None:
-        """Say that there is a figure, made of these tags."""
-        self._place[device, name] = len(self.outputs)
-        self.outputs.append(Output(device, name, ValueKind.FLOAT64, unit, inputs, DataClass.ENERGY))
+        self._place = {(output.device, output.name): place for place, output in enumerate(outputs)}
 
     def give(
-        self, out: Derived, device: str, name: str, ts: int, value: float, mark: Mark = PLAIN, revision: int = 0
+        self, out: Derived, device: str, name: str, ts: int, value: float, mark: Mark = _PLAIN, revision: int = 0
     ) -> None:
         """Give one out for the interval that begins at `ts`."""
         quality = StatusCode.UNCERTAIN if mark & DOUBTFUL else StatusCode.GOOD
         out.readings.append(Reading(self._place[device, name], ts, float(value), quality, revision, self.tick))
+
+
+def outputs_of(plan: EnergyPlan) -> list[Output]:
+    """Return all tags of an account, in a fixed order."""
+    found: dict[tuple[str, str], Output] = {}
+    for device, name, unit, inputs in figures_of(plan):
+        found[device, name] = Output(device, name, ValueKind.FLOAT64, unit, inputs, DataClass.ENERGY)
+    return list(found.values())

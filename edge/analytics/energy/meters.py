@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntFlag
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.analytics.energy import points as kernels
+from edge.analytics.energy.marks import FIXED, RATIO, REBASED
+from edge.analytics.energy.spec import MeterSpec
 from edge.analytics.operator import NEVER
 
 MILLIONTHS = 1_000_000
@@ -18,54 +19,6 @@ ROOM_BYTES = 32 * 2**20
 """What the points of all meters may take."""
 
 _ROOM_LEAST, _ROOM_MOST = 256, 8192
-
-
-class Mark(IntFlag):
-    """What happened in an interval. An interval with one of these is not a plain difference of two readings."""
-
-    GAP = kernels.GAP
-    ROLLED = kernels.ROLLED
-    RESET = kernels.RESET
-    JUMP = kernels.JUMP
-    GLITCH = kernels.GLITCH
-    EXCHANGED = kernels.REBASED
-    RATIO = kernels.RATIO
-    MISSING = kernels.MISSING
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What happened to a meter at an instant: another meter in its place, another transformer ratio, or both.
-
-    ts          ns since 1970 UTC
-    per         meter's units a raw unit from here on; None if that stays
-    end, start  the last reading of the old meter and the first of the new one; None if it is the same meter
-    """
-
-    ts: int
-    per: float | None = None
-    end: float | None = None
-    start: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class MeterSpec:
-    """A meter as the kernels need it.
-
-    name     tells meters apart when a state is taken up again
-    power    whether the readings are a power that is to be integrated; else a register that climbs
-    per      meter's units a raw unit; for a power: units an hour
-    modulus  where the register rolls over, raw units; 0 never
-    top      the most it can climb a second, raw units; None if not known
-    changes  in order of time
-    """
-
-    name: str
-    power: bool = False
-    per: float = 1.0
-    modulus: float = 0.0
-    top: float | None = None
-    changes: tuple[Change, ...] = ()
 
 
 @dataclass(slots=True)
@@ -138,11 +91,11 @@ class Meters:
         while left and left[0].ts <= until:
             change = left.pop(0)
             if change.end is not None:
-                self._insert(place, change.ts, change.end, kernels.FIXED)
+                self._insert(place, change.ts, change.end, FIXED)
             elif change.per is not None:
-                self._insert(place, change.ts, 0.0, kernels.RATIO | kernels.FIXED)
+                self._insert(place, change.ts, 0.0, RATIO | FIXED)
             if change.start is not None:
-                self._insert(place, change.ts, change.start, kernels.REBASED | kernels.FIXED)
+                self._insert(place, change.ts, change.start, REBASED | FIXED)
         self._next_change[place] = left[0].ts if left else np.iinfo(np.int64).max
 
     def _insert(self, place: int, ts: int, raw: float, mark: int) -> None:

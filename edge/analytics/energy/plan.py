@@ -7,8 +7,8 @@ from typing import Any
 
 from edge.analytics.energy.bill import Basic
 from edge.analytics.energy.factors import Confidence, Factor, Purpose
-from edge.analytics.energy.meters import Change, MeterSpec
-from edge.analytics.energy.tariff import Edition, HourRule, Rate, Tariff
+from edge.analytics.energy.spec import Change, MeterSpec
+from edge.analytics.energy.tariff_rules import Edition, HourRule, Rate
 from edge.analytics.energy.working_calendar import DayType, WorkingCalendar
 
 ELECTRICITY = "electricity"
@@ -93,7 +93,9 @@ class EnergyPlan:
     shifts: Mapping[str, int]
     meters: tuple[Metered, ...]
     virtual: tuple[Virtual, ...]
-    tariff: Tariff | None
+    editions: tuple[Edition, ...]
+    calendar: WorkingCalendar
+    currency: str
     demand: tuple[DemandPlan, ...]
     bill: BillPlan | None
     factors: tuple[Factor, ...]
@@ -110,8 +112,6 @@ def read_plan(raw: Mapping[str, Any]) -> EnergyPlan:
     Raises:
         KeyError, ValueError: they are not whole.
     """
-    calendar = WorkingCalendar.of(raw.get("calendar") or {"years": {}})
-    editions = [_edition(each) for each in raw.get("editions", ())]
     return EnergyPlan(
         raw["timezone"],
         raw.get("shifts", {}),
@@ -120,7 +120,9 @@ def read_plan(raw: Mapping[str, Any]) -> EnergyPlan:
             Virtual(each["name"], each["tag"], each["unit"], _parts(each["parts"]), each.get("parent"))
             for each in raw.get("virtual", ())
         ),
-        Tariff(editions, calendar, raw["timezone"]) if editions else None,
+        tuple(_edition(each) for each in raw.get("editions", ())),
+        WorkingCalendar.of(raw.get("calendar") or {"years": {}}),
+        raw.get("currency", "CNY"),
         tuple(DemandPlan(**each) for each in raw.get("demand", ())),
         _bill(raw.get("bill")),
         tuple(_factor(each) for each in raw.get("factors", ())),

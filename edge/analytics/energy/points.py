@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.analytics.energy.marks import COUNTED, FIXED, GAP, GLITCH, JUMP, MISSING, RATIO, REBASED, RESET, ROLLED
 from edge.analytics.kernels import kernel
 from edge.analytics.operator import NEVER
 
@@ -54,17 +55,6 @@ first_scale, scales  where the meter's rows begin in the table of scales, and ho
 
 SCALE = np.dtype([("ts", "i8"), ("per", "f8")])
 """From this instant on, a raw unit is so many millionths of the meter's unit (for a power: unit·h)."""
-
-COUNTED = 1  # the reading is taken as true
-GAP = 2  # longer than the limit since the one before: what lies between is interpolated
-ROLLED = 4  # the register went over its end
-RESET = 8  # it began again; what it counted after its last reading and before is not known
-JUMP = 16  # it climbed faster than the meter can: nothing is counted
-GLITCH = 32  # it left the line and came back: the reading is left out
-FIXED = 64  # from the configuration: the last reading before an exchange
-REBASED = 128  # the first reading of another meter in the same place
-RATIO = 256  # here the transformer ratio changed: the reading is interpolated
-MISSING = 512  # the interval lies outside what has been read
 
 REGISTER, POWER = 0, 1
 """What a meter gives: a register that climbs, or a power that has to be integrated."""

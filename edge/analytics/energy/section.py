@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from edge.analytics.energy.power_factor import STANDARDS
-from edge.analytics.energy.tariff import Rate, parse_span
+from edge.analytics.energy.tariff_rules import Rate, parse_span
 from edge.analytics.energy.working_calendar import DayType
 from edge.core.language import say
 from edge.core.section import Duration, Power, Section, refuse
@@ -264,6 +264,14 @@ class Demand(Section):
     """The power that must not be exceeded; one is warned before the window closes."""
 
 
+def _one_or_several(given: Any) -> str:
+    return "[several]" if isinstance(given, list) else "[one]"
+
+
+def _shape(given: Any) -> str:
+    return "[name]" if isinstance(given, str) else _one_or_several(given)
+
+
 class EnergySection(Section):
     """Energy, cost and carbon."""
 
@@ -276,13 +284,26 @@ class EnergySection(Section):
     sums: Mapping[str, VirtualMeter] = {}
     """Virtual meters, by name."""
 
-    tariff: str | TariffSection | Sequence[TariffSection] | None = None
+    tariff: (
+        Annotated[
+            Annotated[str, Tag("[name]")]
+            | Annotated[TariffSection, Tag("[one]")]
+            | Annotated[list[TariffSection], Tag("[several]")],
+            Discriminator(_shape),
+        ]
+        | None
+    ) = None
     """Name of a tariff, or what it is made of, or a list of several with `from`."""
 
     calendar: str = "china"
     """The working calendar, of `config/calendars` or `calendars/` beside the configuration."""
 
-    demand: Demand | Sequence[Demand] | None = None
+    demand: (
+        Annotated[
+            Annotated[Demand, Tag("[one]")] | Annotated[list[Demand], Tag("[several]")], Discriminator(_one_or_several)
+        ]
+        | None
+    ) = None
     """Demand and its limit."""
 
     shifts: Mapping[str, TimeOfDay] = {}

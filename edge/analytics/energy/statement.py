@@ -12,20 +12,18 @@ from edge.analytics.energy.bill import bill
 from edge.analytics.energy.book import NOT_ISSUED, Page
 from edge.analytics.energy.demand_watch import DemandWatch
 from edge.analytics.energy.factors import Factor, FactorSet, NoFactor, Purpose
-from edge.analytics.energy.figures import PLAIN, Figures
+from edge.analytics.energy.figures import Figures
 from edge.analytics.energy.grid import Grid, Level
-from edge.analytics.energy.meters import MILLIONTHS, Mark
+from edge.analytics.energy.marks import Mark
+from edge.analytics.energy.meters import MILLIONTHS
+from edge.analytics.energy.names import CO2, COAL, SITE, STATED
 from edge.analytics.energy.plan import BillPlan, EnergyPlan, Metered, Virtual
 from edge.analytics.energy.power_factor import adjustment, power_factor
-from edge.analytics.energy.tariff import RATES
+from edge.analytics.energy.tariff_rules import RATES
 from edge.analytics.operator import Derived
 from edge.core.batch import Event, Severity
 
-STATED = (Level.DAY, Level.MONTH)
-"""Levels for which cost, rates, coal, CO2 and power factor are stated."""
-
-SITE = "site"
-_PURPOSES = (("standard_coal", Purpose.COAL_EQUIVALENT), ("co2", Purpose.CO2))
+_PURPOSES = ((COAL, Purpose.COAL_EQUIVALENT), (CO2, Purpose.CO2))
 
 
 class Statement:
@@ -38,7 +36,6 @@ class Statement:
     def __init__(
         self,
         plan: EnergyPlan,
-        levels: Sequence[Level],
         figures: Figures,
         grid: Grid,
         reactive: Mapping[int, int],
@@ -53,35 +50,6 @@ class Statement:
         self._verdicts: dict[str, str] = {}
         below = {part.meter for each in plan.virtual if each.parent for part in each.parts if part.meter != each.parent}
         self._boundary = [place for place, meter in enumerate(plan.meters) if meter.name not in below]
-        self._declare(levels)
-
-    def _declare(self, levels: Sequence[Level]) -> None:
-        declare = self._figures.declare
-        for meter in self._plan.meters:
-            own = (meter.tag,)
-            for level in levels:
-                declare(meter.name, f"energy_{level}", meter.unit, own)
-            if meter.power:
-                declare(meter.name, "power_deviation_1h", "%", (meter.tag, meter.power[0]))
-            for level in STATED:
-                for name, _ in _PURPOSES:
-                    declare(meter.name, f"{name}_{level}", "kg", own)
-                if meter.tariff and self._plan.tariff:
-                    for rate in RATES:
-                        declare(meter.name, f"energy_{rate}_{level}", meter.unit, own)
-                    declare(meter.name, f"cost_{level}", "", own)
-                    if level is Level.MONTH and self._plan.bill:
-                        declare(meter.name, f"bill_{level}", "", own)
-                if meter.reactive:
-                    declare(meter.name, f"power_factor_{level}", "", (meter.tag, meter.reactive))
-                    declare(meter.name, f"power_factor_adjustment_{level}", "%", (meter.tag, meter.reactive))
-        for level in STATED:
-            for name, _ in _PURPOSES:
-                declare(SITE, f"{name}_{level}", "kg", tuple(meter.tag for meter in self._plan.meters))
-        for virtual in self._plan.virtual:
-            tags = tuple(self._plan.meters[self._place[part.meter]].tag for part in virtual.parts)
-            for level in levels:
-                declare(virtual.name, f"{virtual.tag}_{level}", virtual.unit, tags)
 
     def give(self, level: Level, page: Page, meters: NDArray[np.intp], out: Derived) -> None:
         """Give out what one interval comes to for some meters, and every sum that they are part of."""
@@ -127,7 +95,7 @@ class Statement:
 
     def _give_cost(self, level: Level, page: Page, place: int, mark: Mark, revision: int, out: Derived) -> None:
         meter = self._plan.meters[place]
-        if not (meter.tariff and self._plan.tariff):
+        if not (meter.tariff and self._plan.editions):
             return
         by_rate, costs, is_priced = dict[int, int](), list[float](), True
         for (rate, price), energy in sorted(page.priced.items()):
@@ -269,7 +237,7 @@ def _mark(page: Page, place: int) -> Mark:
 
 
 def _marks(page: Page, places: Sequence[int]) -> Mark:
-    mark = PLAIN
+    mark = Mark(0)
     for place in places:
         mark |= _mark(page, place)
     return mark
