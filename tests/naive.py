@@ -1,5 +1,6 @@
 """Slow, obvious versions of the kernels, written from the definitions alone."""
 
+import cmath
 import math
 from collections.abc import Sequence
 from itertools import pairwise
@@ -71,3 +72,9 @@ def cusum(z: Sequence[float], slack: float, limit: float) -> list[bool]:
         highest = max(math.fsum(sign * v - slack for v in tail) for tail in tails for sign in (1, -1))
         found.append(highest > limit)
     return found
+
+
+def transform(x: Sequence[complex]) -> list[complex]:
+    """Return the discrete Fourier transform, term by term."""
+    n = len(x)
+    return [sum(x[i] * cmath.exp(-2j * math.pi * k * i / n) for i in range(n)) for k in range(n)]

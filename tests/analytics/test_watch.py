@@ -30,7 +30,7 @@ def machine(**changes: Any) -> dict[str, Any]:
     return {
         "device": "pump-3", "rpm": RPM, "speed": None, "clause": limits.clause,
         "velocity_mm_s": list(limits.velocity), "displacement_um": list(limits.displacement or ()),
-        "orders": bearing("6205").orders, "running": {"tag": "current", "above": 4.0, "hold_ns": 10 * S},
+        "orders": bearing("6205").orders, "teeth": None, "running": {"tag": "current", "above": 4.0, "hold_ns": 10 * S},
         "velocities": {"velocity": 1.0}, "waveforms": {},
     } | changes  # fmt: skip
 
@@ -191,3 +191,15 @@ def test_a_configured_machine_is_watched_by_the_worker() -> None:
     assert pipeline.outputs["pump-3.velocity_x_zone"].inputs == ("pump-3.velocity_x",)
     assert pipeline.outputs["pump-3.waveform_velocity_rms"].unit == "mm/s"
     assert pipeline.outputs["pump-3.waveform_evidence"].data_class is DataClass.ALARM
+
+
+def test_a_broken_sensor_is_told_and_not_judged() -> None:
+    operator = watch(running=None, velocities={}, waveforms={"de": 1.0})
+    t = np.arange(12000) / RATE
+    loud = 60 * np.sin(2 * np.pi * 50 * t) + 3 * np.sin(2 * np.pi * 1711 * t)
+    for number, (samples, told) in enumerate(((0 * loud, "flat"), (np.clip(loud, -59, 59), "clipped"), (loud, "good"))):
+        derived = operator.push(Rows(**_columns(), waveforms=[(0, wave(samples, number))]), T0 + number * 600 * S)
+        values = {operator.outputs[reading.output].name: reading.value for reading in derived.readings}
+        assert values["de_sensor"] == told
+        assert ("de_velocity_rms" in values) == (told == "good")
+    assert values["de_velocity_rms"] == pytest.approx(60e3 / (2 * np.pi * 50) / np.sqrt(2), rel=0.005)

@@ -247,6 +247,7 @@ def plan(device: str, machine: MachineSection, tags: Mapping[str, Any]) -> dict[
         "velocity_mm_s": list(limits.velocity) if limits else None,
         "displacement_um": list(limits.displacement) if limits and limits.displacement else None,
         "orders": geometry.orders if geometry else {},
+        "teeth": machine.teeth,
         "running": running,
         "velocities": {source.tag: source.factor for source in found if not source.is_waveform},
         "waveforms": {source.tag: source.factor for source in found if source.is_waveform},

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from edge.analytics.condition.baseline import speed_bin
-from edge.analytics.condition.diagnosis import STANDARD_GRAVITY, Diagnosis, diagnose
+from edge.analytics.condition import block
+from edge.analytics.condition.baseline import Baseline, speed_bin
+from edge.analytics.condition.diagnosis import CLIPPED_MAX, FLAT_MAX, Diagnosis, diagnose
 from edge.analytics.condition.gate import CONFIRM, Confirmed, Gate
 from edge.analytics.condition.judge import Finding, Judge
 from edge.analytics.condition.moments import SIZE, moments
@@ -20,25 +21,35 @@ from edge.core.catalogue import ValueKind
 from edge.core.data_class import DataClass
 from edge.core.quality import is_bad
 
+ACCELERATION, VELOCITY = "m/s2", "mm/s"
 FEATURES = {
-    "acceleration_rms": ("acceleration_rms_g", "m/s2", STANDARD_GRAVITY),
-    "acceleration_peak": ("acceleration_peak_g", "m/s2", STANDARD_GRAVITY),
-    "crest_factor": ("crest_factor", "", 1.0),
-    "kurtosis": ("kurtosis", "", 1.0),
-    "skewness": ("skewness", "", 1.0),
-    "velocity_rms": ("velocity_rms_mm_s", "mm/s", 1.0),
-    "displacement_rms": ("displacement_rms_um", "um", 1.0),
-    "band_rms_1_10_khz": ("band_rms_1_10_khz_g", "m/s2", STANDARD_GRAVITY),
-    "order_1": ("order_1_g", "m/s2", STANDARD_GRAVITY),
-    "order_2": ("order_2_g", "m/s2", STANDARD_GRAVITY),
-    "orders_3_10": ("orders_3_10_g", "m/s2", STANDARD_GRAVITY),
-    "subsynchronous": ("subsynchronous_g", "m/s2", STANDARD_GRAVITY),
+    "acceleration_rms": (block.RMS, ACCELERATION, 1.0),
+    "acceleration_peak": (block.PEAK, ACCELERATION, 1.0),
+    "crest_factor": (block.CREST, "", 1.0),
+    "kurtosis": (block.KURTOSIS, "", 1.0),
+    "skewness": (block.SKEWNESS, "", 1.0),
+    "velocity_rms": (block.VELOCITY, VELOCITY, 1e3),
+    "displacement_rms": (block.DISPLACEMENT, "um", 1e6),
+    "band_rms_1_10_khz": (block.BAND, ACCELERATION, 1.0),
+    "order_1": (block.ORDER_1, ACCELERATION, 1.0),
+    "order_2": (block.ORDER_2, ACCELERATION, 1.0),
+    "orders_3_10": (block.ORDERS, ACCELERATION, 1.0),
+    "subsynchronous": (block.SUBSYNCHRONOUS, ACCELERATION, 1.0),
+    "envelope_rms": (block.ENVELOPE, ACCELERATION, 1.0),
 }
 """Derived tags of a waveform: which feature, in which unit, by which factor."""
+
+GEAR_FEATURES = {
+    "mesh": (block.MESH, ACCELERATION, 1.0),
+    "mesh_sidebands": (block.MESH_SIDEBANDS, "", 1.0),
+}
+"""Besides, where a gear sits on the shaft."""
 
 FAULTS = ("outer_race", "inner_race", "ball", "cage")
 REMAINING = ("remaining_low", "remaining", "remaining_high")
 BEARING = "bearing"
+GOOD = "good"
+PLANS_MAX = 16
 
 
 @dataclass(slots=True)
@@ -61,6 +72,7 @@ class MachineWatch(Operator):
         self._has_zones = machine["velocity_mm_s"] is not None
         running = machine["running"]
         self._gate = Gate(running["above"], running["hold_ns"]) if running else None
+        self._features = FEATURES | (GEAR_FEATURES if machine["teeth"] else {})
         self._velocities: dict[str, float] = machine["velocities"]
         self._waveforms: dict[str, float] = machine["waveforms"]
         tags = [*self._velocities, *self._waveforms, *([running["tag"]] if running else [])]
@@ -72,14 +84,17 @@ class MachineWatch(Operator):
         for tag in self._velocities:
             self._add_judged(tag, tag)
         for tag in self._waveforms:
-            for name, (_, unit, _) in FEATURES.items():
+            for name, (_, unit, _) in self._features.items():
                 self._add(f"{tag}_{name}", unit, tag)
             self._add_judged(tag, f"{tag}_velocity_rms")
             if self._is_slow:
                 self._add_judged(tag, f"{tag}_displacement_rms")
             for line in machine["orders"]:
                 self._add(f"{tag}_{line}", "dB", tag)
-            self._add(f"{tag}_fault", "", tag, ValueKind.TEXT)
+            if machine["orders"]:
+                self._add(f"{tag}_fault", "", tag, ValueKind.TEXT)
+            self._add(f"{tag}_dkw", "", tag)
+            self._add(f"{tag}_sensor", "", tag, ValueKind.TEXT)
             self._add(f"{tag}_evidence", "m/s2", tag, ValueKind.WAVEFORM, DataClass.ALARM)
         self._told = [NEVER] * len(self.outputs)
         names = [*self._velocities, *(f"{tag}_velocity_rms" for tag in self._waveforms)]
@@ -88,6 +103,8 @@ class MachineWatch(Operator):
             self._judges[f"{tag}_acceleration_rms"] = self._judge_of(None)
             if self._is_slow:
                 self._judges[f"{tag}_displacement_rms"] = self._judge_of(machine["displacement_um"])
+        self._young = {tag: (Baseline(), Baseline()) for tag in self._waveforms}
+        self._plans: dict[tuple[int, float, float], block.Plan] = {}
         self._bearings = {tag: _Bearing() for tag in self._waveforms}
         self._rpm: float = machine["rpm"]
         self._last: tuple[str, Waveform] | None = None
@@ -155,18 +172,53 @@ class MachineWatch(Operator):
         if not factor:
             self._unscaled = sorted({*self._unscaled, tag})
             return
-        block = wave.samples.astype(np.float64) * factor
+        samples = wave.samples.astype(np.float64) * factor
+        if len(samples) < block.SIZE_MIN:
+            return
         self._last = tag, wave
-        found = diagnose(block, wave.rate_hz, self._rpm, self._machine["orders"])
-        for name, (feature, _, scale) in FEATURES.items():
-            self._tell(out, f"{tag}_{name}", wave.ts, found.features[feature] * scale)
+        measured = self._measured(samples, wave.rate_hz)
+        health = _health(measured)
+        self._tell(out, f"{tag}_sensor", wave.ts, health)
+        if health != GOOD:
+            return
+        for name, (place, _, scale) in self._features.items():
+            self._tell(out, f"{tag}_{name}", wave.ts, float(measured[place]) * scale)
+        self._judge(out, f"{tag}_velocity_rms", wave.ts, float(measured[block.VELOCITY]) * 1e3)
+        self._judge(out, f"{tag}_acceleration_rms", wave.ts, float(measured[block.RMS]))
+        if self._is_slow:
+            self._judge(out, f"{tag}_displacement_rms", wave.ts, float(measured[block.DISPLACEMENT]) * 1e6)
+        self._compare_with_its_youth(out, tag, wave.ts, measured)
+        if self._machine["orders"]:
+            self._look_for_faults(out, tag, wave, samples)
+
+    def _measured(self, samples: block.F64, rate_hz: float) -> block.F64:
+        """Return the features of a block; a plan serves as long as length, rate and speed stay."""
+        key = len(samples), rate_hz, self._rpm
+        if key not in self._plans:
+            if len(self._plans) >= PLANS_MAX:
+                self._plans.clear()
+            low, high = (share * rate_hz for share in block.ENVELOPE_SHARE)
+            orders, teeth = self._machine["orders"], self._machine["teeth"] or 0
+            self._plans[key] = block.plan(*key, orders, (low, high), teeth)
+        measured = np.empty(block.SIZE)
+        block.features(samples, self._plans[key], measured)
+        return measured
+
+    def _compare_with_its_youth(self, out: Derived, tag: str, at: int, measured: block.F64) -> None:
+        """Tell K(t) of VDI 3832: RMS times peak when it was new over what they are now; below 0.2 it wears."""
+        rms, peak = float(measured[block.RMS]), float(measured[block.PEAK])
+        young = self._young[tag]
+        is_well = not self._judges[f"{tag}_acceleration_rms"].is_alarmed
+        for baseline, value in zip(young, (rms, peak), strict=True):
+            baseline.learn(value, is_well=is_well)
+        if all(baseline.is_ready for baseline in young) and rms * peak > 0:
+            self._tell(out, f"{tag}_dkw", at, young[0].median * young[1].median / (rms * peak))
+
+    def _look_for_faults(self, out: Derived, tag: str, wave: Waveform, samples: block.F64) -> None:
+        found = diagnose(samples, wave.rate_hz, self._rpm, self._machine["orders"])
         for family, line in found.lines.items():
             self._tell(out, f"{tag}_{family}", wave.ts, line.level_db)
         self._tell(out, f"{tag}_fault", wave.ts, found.verdict.fault)
-        self._judge(out, f"{tag}_velocity_rms", wave.ts, found.features["velocity_rms_mm_s"])
-        self._judge(out, f"{tag}_acceleration_rms", wave.ts, found.features["acceleration_rms_g"] * STANDARD_GRAVITY)
-        if self._is_slow:
-            self._judge(out, f"{tag}_displacement_rms", wave.ts, found.features["displacement_rms_um"])
         self._judge_bearing(out, tag, wave, found)
 
     def _judge(self, out: Derived, name: str, at: int, value: float) -> None:
@@ -239,6 +291,8 @@ class MachineWatch(Operator):
         out.waveforms.append((place, Waveform(0, wave.ts, wave.rate_hz, full_scale, samples, wave.quality)))
 
     def _tell(self, out: Derived, name: str, at: int, value: float | str) -> None:
+        if value != value:
+            return
         place = self._place[name]
         self._told[place] = ts = max(at, self._told[place] + 1)
         out.readings.append(Reading(place, ts, value, at=at))
@@ -261,6 +315,7 @@ class MachineWatch(Operator):
             "told": self._told,
             "judges": {name: judge.state() for name, judge in self._judges.items()},
             "bearings": {tag: [known.fault, *known.confirmed.state()] for tag, known in self._bearings.items()},
+            "young": {tag: [each.state() for each in pair] for tag, pair in self._young.items()},
             "last": last,
         }
 
@@ -273,6 +328,8 @@ class MachineWatch(Operator):
             judge.restore(state["judges"][name])
         for tag, (fault, *confirmed) in state["bearings"].items():
             self._bearings[tag] = _Bearing(fault, Confirmed(*confirmed))
+        for tag, (rms, peak) in state["young"].items():
+            self._young[tag] = Baseline.of(rms), Baseline.of(peak)
         if state["last"] is not None:
             tag, ts, rate, full_scale, dtype, samples, quality = state["last"]
             self._last = tag, Waveform(0, ts, rate, full_scale, np.frombuffer(samples, dtype).copy(), quality)
@@ -288,6 +345,15 @@ class MachineWatch(Operator):
             "learned": [name for name, judge in judges if any(each.is_ready for each in judge.baselines.values())],
             "without_full_scale": self._unscaled,
         }
+
+
+def _health(measured: block.F64) -> str:
+    """Return what is wrong with the sensor: missing, flat, clipped; else good."""
+    if measured[block.MISSING] > 0:
+        return "missing"
+    if measured[block.RMS] == 0 or measured[block.FLAT] > FLAT_MAX:
+        return "flat"
+    return "clipped" if measured[block.CLIPPED] > CLIPPED_MAX else GOOD
 
 
 def _iso(ns: int) -> str:
