@@ -4,6 +4,8 @@ import itertools
 from typing import Any
 
 import pytest
+from asyncua import ua
+from asyncua.client.ua_client import UaClient
 
 from drivers.opcua import SPEC
 from edge.core.quality import is_bad
@@ -102,6 +104,23 @@ async def test_what_the_server_has_no_room_to_monitor_is_polled() -> None:
             for number in range(6):
                 await server.write(f"ns=2;s=n{number}", 10 + number)
             await device.until(lambda: device.last() == {f"t{n}": (10 + n, 0) for n in range(6)})
+
+
+async def test_a_poll_reads_the_nodes_that_the_server_has_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server answers with an id of its own, under which it has something else: so it shows which one is read."""
+    prepared = Variable("ns=2;s=Prepared", 7.0, "Double")
+
+    async def register(_: Any, nodes: list[ua.NodeId]) -> list[ua.NodeId]:
+        return [ua.NodeId.from_string(prepared.node) if node.Identifier == "Speed" else node for node in nodes]
+
+    monkeypatch.setattr(UaClient, "register_nodes", register)
+    async with (
+        serve_opcua([SPEED, prepared]) as server,
+        following(SPEC, settings(server, speed(), mode="poll")) as device,
+    ):
+        await device.until(lambda: device.last().get("speed") == (7.0, 0))
+        await server.write(prepared.node, 8.0)
+        await device.until(lambda: device.last()["speed"] == (8.0, 0))
 
 
 @pytest.mark.parametrize("able", [True, False])
