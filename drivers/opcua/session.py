@@ -23,6 +23,7 @@ from drivers.opcua.values import parts_of
 from drivers.opcua.variables import Item, Variables
 from drivers.opcua.watch import Watch
 from edge.core.batch import Batch, Lane, Record
+from edge.core.cancelling import check_cancelled
 from edge.core.catalogue import ValueKind
 from edge.core.clock import Clock
 from edge.core.errors import Disconnected
@@ -272,6 +273,7 @@ class OpcUaSession:
         Raises:
             Disconnected: the connection is gone, the server does not answer, or a subscription is dead.
         """
+        check_cancelled()
         model, subscriptions = self.model, self.model.subscriptions
         subscriptions.confirm(self._confirmed)
         self._confirmed = []

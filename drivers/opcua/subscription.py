@@ -14,6 +14,7 @@ from asyncua.ua.ua_binary import struct_from_binary
 from drivers.opcua.client import REQUEST_TIMEOUT_S, Connection
 from drivers.opcua.decode import Notification, decode_publish, of_message
 from drivers.opcua.limits import Limits
+from edge.core.cancelling import check_cancelled
 from edge.core.clock import Clock
 
 PUBLISHES = 3
@@ -268,6 +269,7 @@ class Subscriptions:
 
     async def _publish(self, connection: Connection) -> None:
         while True:
+            check_cancelled()
             await self._room.wait()
             acks, self._acks = self._acks, []
             request = ua.PublishRequest()

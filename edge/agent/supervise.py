@@ -12,6 +12,7 @@ from drivers.api import Driver
 from edge.agent.ingest import Ingest
 from edge.agent.tallying import Tallying
 from edge.core.batch import Batch, Event, Lane, Record, Severity, Waveform
+from edge.core.cancelling import check_cancelled
 from edge.core.catalogue import Catalogue, ValueKind
 from edge.core.clock import Clock
 from edge.core.deadline import Deadline
@@ -90,6 +91,7 @@ class Supervisor:
                     await self._session()
                 except Disconnected as error:
                     await self._lost(error)
+                check_cancelled()
                 if self.health.reads > reads_before:
                     failures = 0
                 ceiling = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(failures, 10))
@@ -118,6 +120,7 @@ class Supervisor:
                 with self._judged(), deadline:
                     records = await session.read()
                 await self._read(records)
+                check_cancelled()
 
     @contextmanager
     def _judged(self) -> Iterator[None]:

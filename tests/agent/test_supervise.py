@@ -215,3 +215,26 @@ async def test_a_device_that_was_never_reached_owes_all_the_same() -> None:
     await bench.run(lambda: bench.clock.monotonic() >= 60)
     assert bench.counted.due == 3 * (int(bench.clock.monotonic()) + 1) + 1
     assert (bench.counted.connected_ms, bench.counted.watched_ms) == (0, round(bench.clock.monotonic() * 1000))
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_a_driver_that_swallows_a_cancellation_ends_all_the_same(fails: bool) -> None:
+    """A library may answer a cancellation with a result, or with an error that looks like a lost device."""
+    bench = Bench()
+
+    async def read() -> list[Batch | Waveform]:
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            if fails:
+                raise Disconnected("cut") from None
+        return []
+
+    bench.driver.read_deadline = 60
+    bench.driver.read = read  # type: ignore[method-assign]
+    running = asyncio.create_task(bench.supervisor.run())
+    await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.wait({running}, timeout=5)
+    assert running.cancelled()
+    assert bench.driver.connects == bench.driver.closes == 1

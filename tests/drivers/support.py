@@ -8,6 +8,7 @@ from typing import Any
 
 from drivers.api import Counting, DeviceContext, Driver, DriverSpec, Session, Shared
 from edge.core.batch import Batch, Event, Record
+from edge.core.cancelling import check_cancelled
 from edge.core.catalogue import Catalogue
 from edge.core.clock import Clock, SystemClock
 from edge.core.errors import Disconnected
@@ -72,6 +73,7 @@ class Follower:
     async def run(self) -> None:
         """Follow until cancelled."""
         while True:
+            check_cancelled()
             try:
                 async with asyncio.timeout(20), AsyncExitStack() as stack:
                     self.session = session = await stack.enter_async_context(self.driver.connect())
