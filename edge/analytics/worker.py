@@ -3,6 +3,8 @@
 It reads frames from the core on one socket, and answers when it is asked; see `edge.analytics.wire`.
 """
 
+import ctypes
+import gc
 import os
 import signal
 import socket
@@ -15,12 +17,10 @@ import cbor2
 from edge.analytics import registry
 from edge.analytics.operator import Output
 from edge.analytics.pipeline import BadState, Keep, Outcome, Pipeline
-from edge.analytics.wire import EXIT_WARM, FRAME_BYTES_MAX, HEAD, LOG_TIME, WARM, Frame, pack, pack_map, resident_mb
+from edge.analytics.wire import EXIT_WARM, FRAME_BYTES_MAX, HEAD, LOG_TIME, WARM, Frame, pack, pack_map
 from edge.core.batch import Batch, Lane, Record, Waveform
 from edge.core.catalogue import Tag, ValueKind
 from edge.core.codec import decode, encode
-
-WARM_MB_MAX = 120.0
 
 
 class Worker:
@@ -73,10 +73,12 @@ class Worker:
                 self._answer(self._pipeline, wanted=body == b"\1")
 
     def _begin(self, hello: Mapping[str, Any]) -> None:
-        registry.warm_up(hello["plan"])
-        if resident_mb() > WARM_MB_MAX and os.environ.get(WARM) == "0":
-            sys.exit(EXIT_WARM)
+        kept = _compiled()
         pipeline, lost = registry.build(hello["plan"]), ""
+        registry.warm_up(hello["plan"])
+        if os.environ.get(WARM) == "0" and _compiled() - kept:
+            sys.exit(EXIT_WARM)
+        _give_back()
         anew: list[str] = []
         if hello["state"]:
             try:
@@ -106,6 +108,20 @@ class Worker:
         self._link.sendall(pack_map(Frame.ANSWER, answer))
 
 
+def _compiled() -> set[str]:
+    """Return the files of compiled code that are kept."""
+    folder = os.environ.get("NUMBA_CACHE_DIR")
+    return {name for _, _, names in os.walk(folder) for name in names} if folder else set()
+
+
+def _give_back() -> None:
+    """Give memory that starting has left free back to the system, where its C library can."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    gc.collect()
+    if trim is not None:
+        trim(0)
+
+
 def records_of(outcome: Outcome, outputs: Mapping[str, Output], ids: Mapping[str, int]) -> Iterator[Record]:
     """Yield what came of a step as the log keeps it: a batch a lane, blocks, and events."""
     for lane in Lane:
@@ -126,6 +142,8 @@ def records_of(outcome: Outcome, outputs: Mapping[str, Output], ids: Mapping[str
 
 def main() -> int:
     """Serve the core on the socket whose number is the first argument. Returns the exit code."""
+    # numba would load it for linear algebra that no kernel uses: 15 MB and half a second of each start.
+    sys.modules["scipy"] = None  # type: ignore[assignment]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the core drains first
     link = socket.socket(fileno=int(sys.argv[1]))
     try:

@@ -47,7 +47,7 @@ def folder(tmp_path: Path) -> Path:
     chance = random.Random(7)
     rows: list[str] = []
     count, temperature, ms = 0, 40.0, 1_767_225_600_000
-    while len(rows) < 3000:
+    while len(rows) < 1500:
         ms += chance.randint(100, 60_000)
         count += chance.random() < 0.7
         temperature = min(max(temperature + chance.uniform(-6, 6), -20), 110)
@@ -119,8 +119,8 @@ async def test_run_and_replay_give_the_same(folder: Path) -> None:
         for each in told
     ]
     rows = sum("event" not in each for each in told)
-    assert rows > 1000
-    assert len(told) - rows > 10
+    assert rows > 500
+    assert len(told) - rows > 5
     assert sorted(map(repr, await run(folder, rows))) == sorted(map(repr, replayed))
 
 

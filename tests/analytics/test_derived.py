@@ -5,7 +5,7 @@ from typing import Any
 
 import cbor2
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.analytics.alarms import Alarms
@@ -74,6 +74,7 @@ POINT = st.tuples(st.integers(0, 90), st.sampled_from(["a.x", "a.y"]), st.intege
 POINTS = st.lists(POINT, min_size=1, max_size=25).map(lambda points: sorted(points, key=lambda point: point[:2]))
 
 
+@settings(max_examples=40)
 @given(POINTS)
 def test_derived_tags_conform(points: list[tuple[int, str, int, int]]) -> None:
     def make() -> Operator:
@@ -192,6 +193,7 @@ def test_an_alarm_says_what_it_saw() -> None:
     assert event.facts == {"alarm": "hot", "when": "a.x > 10 and a.y > 1", "since": T0, "a.x": 11.5, "a.y": 2}
 
 
+@settings(max_examples=40)
 @given(POINTS, st.booleans())
 def test_alarms_conform(points: list[tuple[int, str, int, int]], latch: bool) -> None:
     def make() -> Operator:
