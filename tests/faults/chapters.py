@@ -211,6 +211,11 @@ def chapters(kills_wanted: int) -> list[Chapter]:
     return [
         Chapter("random kills", partial(kills, count=kills_wanted)),
         Chapter("random kills, brain beyond one machine", partial(kills, count=kills_wanted // 4), many_machines),
+        Chapter(
+            "random kills, analytics at work",
+            partial(kills, count=kills_wanted // 4),
+            partial(one_machine, derives=True),
+        ),
         Chapter("outage, 15 s", outage),
         Chapter("frozen link, 30 s", frozen),
         Chapter("half-open link, three times", half_open),

@@ -10,7 +10,11 @@ from edge.core.quality import is_bad
 from simulators.modbus import Unit
 
 TAGS = 50
-Row = tuple[int, int, int, int]
+DERIVED = TAGS
+"""The number of the tag that the analytics worker makes, where there is one: the sum of the second and third."""
+WAIT_NS = 1_200_000_000
+"""The worker waits a second for readings that were overtaken, so what it owes of the last second comes later."""
+Row = tuple[int, int, float, int]
 """Tag number, time in ns, value, StatusCode."""
 
 
@@ -43,7 +47,7 @@ class Account:
     stored       what of it the brain holds
     told         what the brain was told of as dropped: there was no room
     uncommitted  what was in memory when the agent was killed, in no log and at no brain
-    lost         what a log held and the brain does not, nor was told of
+    lost         what a log held and the brain does not, nor was told of; and sums that the worker owes and did not make
     twice        what the brain stored a second time
     wrong        what differs from the answer that it came with
     in_order     in every epoch and lane no tag's time goes back, by sequence number
@@ -74,27 +78,33 @@ class Stored:
     in_order: bool = True
 
 
-def account(answers: int, log: Counter[Row], brain: Stored) -> Account:
-    """Compare what the press answered with what lies in the log and at the brain.
+def account(answers: int, log: Counter[Row], brain: Stored, *, derives: bool = False) -> Account:
+    """Compare what the press answered with what lies in the log and at the brain; `derives`: a worker makes sums of it.
 
     Rows that say "the device is away" come from no answer: they may not be lost either, but are not values read.
     """
     known = log | brain.rows
     good = {row for row in known if not is_bad(row[3])}
+    read = {row for row in good if row[0] < TAGS}
+    polls = {ts for tag, ts, *_ in read if tag == 0}
+    owed = {ts for ts in polls if ts < max(polls) - WAIT_NS} - {ts for tag, ts, *_ in good if tag == DERIVED}
     number_at = {ts: value for tag, ts, value, _ in good if tag == 0}
     moments = Counter(number_at.values())
     return Account(
         read=answers * TAGS,
-        stored=sum(not is_bad(row[3]) for row in brain.rows),
+        stored=sum(row[0] < TAGS and not is_bad(row[3]) for row in brain.rows),
         told=brain.told,
-        uncommitted=answers * TAGS - len(good) - brain.told,
-        lost=(log - brain.rows).total(),
+        uncommitted=answers * TAGS - len(read) - brain.told,
+        lost=(log - brain.rows).total() + (len(owed) if derives else 0),
         twice=brain.rows.total() - len(brain.rows) + brain.replaced + sum(each - 1 for each in moments.values()) * TAGS,
         wrong=sum(_expected(number_at, tag, ts) != value for tag, ts, value, _ in good),
         in_order=brain.in_order,
     )
 
 
-def _expected(number_at: Mapping[int, int], tag: int, ts: int) -> int | None:
+def _expected(number_at: Mapping[int, float], tag: int, ts: int) -> int | None:
     number = number_at.get(ts)
-    return None if number is None else answer_of(number)[tag]
+    if number is None:
+        return None
+    answer = answer_of(int(number))
+    return answer[1] + answer[2] if tag == DERIVED else answer[tag]

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,7 +28,7 @@ from simulators.modbus import serve_tcp
 from simulators.pki import Pki, make_pki
 from tests.brain import Brain, running_brain
 from tests.faults.disk import SmallDisk
-from tests.faults.press import TAGS, Account, Press, Row, Stored, account
+from tests.faults.press import DERIVED, TAGS, Account, Press, Row, Stored, account
 from uplink.keys import make_key, write_key
 
 SITE = "chongqing/plant-1"
@@ -36,6 +36,7 @@ EVERY_S = 0.1
 CONNECTED_DEADLINE_S = 90.0
 CATCH_UP_S = 120.0
 END_DEADLINE_S = 30.0
+BEHIND_MAX = 20
 OPEN_RULES = "user brain\ntopic readwrite v1/#\npattern readwrite v1/%u/#\n"
 
 Kill = Callable[[random.Random], Awaitable[object]]
@@ -66,6 +67,7 @@ class Stage:
         self.press = press
         self.data = folder / "data"
         self.disk: SmallDisk | None = None
+        self.derives = False
         self.kills: Counter[str] = Counter()
         self.victims: dict[str, tuple[int, Kill]] = {
             "agent": (2, lambda _: self.kill("run")),
@@ -81,6 +83,16 @@ class Stage:
             *("--key", self.pki.folder / "brain.key", "--store", self.folder / "brain.sqlite3"),
         )
         self.victims["receiver"] = (1, lambda _: self.kill("receive"))
+
+    def add_analytics(self) -> None:
+        """Let a worker derive sums."""
+        self.derives = True
+        self.victims["analytics worker"] = (2, lambda _: self._kill_worker())
+
+    async def _kill_worker(self) -> None:
+        await self.until(lambda status: status["analytics"]["pid"], "the analytics worker")
+        with suppress(ProcessLookupError):
+            os.kill((await self.status())["analytics"]["pid"] or 0, signal.SIGKILL)
 
     def add_workers(self, brain: Brain) -> None:
         """Let bridges, stream servers and writers be the brain."""
@@ -154,6 +166,10 @@ class Stage:
         self.line.heal()
         await self.status()
         await asyncio.sleep(1)
+        if self.derives:
+            derived = (await self.status())["analytics"]["rows_derived_total"]
+            await self.until(lambda status: status["analytics"]["rows_derived_total"] > derived + 10, "sums", 120)
+            await self.until(lambda status: status["analytics"]["behind"] < BEHIND_MAX, "the worker has caught up", 120)
         await self.end("run", signal.SIGTERM)
         in_log = await self._logged()
         if in_log - await self.sink.rows():
@@ -163,7 +179,8 @@ class Stage:
                 await asyncio.sleep(0.5)
             await self.end("run", signal.SIGTERM)
             in_log = await self._logged()
-        return account(self.press.answers, in_log, await self.sink.stored(self._places()))
+        brain = await self.sink.stored(self._places())
+        return account(self.press.answers, in_log, brain, derives=self.derives)
 
     async def _logged(self) -> Counter[Row]:
         found: Counter[Row] = Counter()
@@ -262,7 +279,7 @@ def in_order(rows: list[tuple[Any, ...]], places: Mapping[tuple[int, int], Place
 
 
 @asynccontextmanager
-async def one_machine(*, disk_mb: int = 0, log_max: str = "4 GB") -> AsyncIterator[Stage]:
+async def one_machine(*, disk_mb: int = 0, log_max: str = "4 GB", derives: bool = False) -> AsyncIterator[Stage]:
     """A running plant and `yulink receive`, until the block ends; the agent's data on a disk of that size, if any."""
     async with AsyncExitStack() as closing_all:
         folder = Path(closing_all.enter_context(tempfile.TemporaryDirectory(prefix="yulink-faults-")))
@@ -277,9 +294,11 @@ async def one_machine(*, disk_mb: int = 0, log_max: str = "4 GB") -> AsyncIterat
             start_broker(folder / "broker", pki, kind="mosquitto", acl=OPEN_RULES)
         )
         sink = SqliteSink(folder / "brain.sqlite3")
-        stage = await _plant(closing_all, folder, pki, broker, sink, "pki/brain.pub", log_max)
+        stage = await _plant(closing_all, folder, pki, broker, sink, "pki/brain.pub", log_max, derives)
         stage.disk = disk
         stage.add_receiver()
+        if derives:
+            stage.add_analytics()
         await stage.start("receive")
         await stage.start("run")
         await stage.status()
@@ -307,6 +326,7 @@ async def _plant(
     sink: Sink,
     brain_key: str,
     log_max: str = "4 GB",
+    derives: bool = False,
 ) -> Stage:
     """Make the plant's side: the press, the line, and the agent's configuration."""
     pki.issue("gateway", common_name=SITE)
@@ -322,7 +342,10 @@ async def _plant(
     }
     tags = {f"t{number}": {"at": f"holding/{number}"} for number in range(TAGS)}
     device = {"modbus": server.url, "every": f"{round(EVERY_S * 1e3)}ms", "tags": tags}
-    settings = {"site": SITE, "devices": {"press": device}, "uplink": uplink, "log": {"free": "1 KB", "max": log_max}}
+    limits = {"free": "1 KB", "max": log_max}
+    settings: dict[str, Any] = {"site": SITE, "devices": {"press": device}, "uplink": uplink, "log": limits}
+    if derives:
+        settings["derived"] = {f"press.t{DERIVED}": "press.t1 + press.t2"}
     (folder / "plant.yaml").write_text(json.dumps(settings))
     stage = Stage(folder, pki, broker, line, press, sink)
     closing_all.push_async_callback(stage.close)

@@ -7,15 +7,16 @@ import pytest
 
 from edge.core.quality import StatusCode
 from tests.faults.campaign import BEGIN, END, write_table
-from tests.faults.press import TAGS, Row, Stored, account, answer_of
+from tests.faults.press import DERIVED, TAGS, Row, Stored, account, answer_of
 from tests.faults.stage import in_order
 
+TURN = 2 * 10**9
 BAD = int(StatusCode.BAD_NO_COMMUNICATION)
 
 
 def answers(*numbers: int) -> Counter[Row]:
     """The rows of these answers of the press, each at a time of its own."""
-    return Counter((tag, number * 100, value, 0) for number in numbers for tag, value in enumerate(answer_of(number)))
+    return Counter((tag, number * TURN, value, 0) for number in numbers for tag, value in enumerate(answer_of(number)))
 
 
 def test_everything_stored_once_closes() -> None:
@@ -31,9 +32,19 @@ def test_what_was_only_in_memory_is_counted_and_what_limits_dropped_is_told() ->
 
 
 def test_rows_that_say_the_device_is_away_are_no_values_read_but_may_not_be_lost() -> None:
-    away = Counter([(tag, 150, 0, BAD) for tag in range(TAGS)])
+    away: Counter[Row] = Counter([(tag, 150, 0, BAD) for tag in range(TAGS)])
     assert account(1, answers(1) + away, Stored(answers(1) + away)).closes
     assert account(1, answers(1) + away, Stored(answers(1))).lost == TAGS
+
+
+def test_a_sum_that_the_worker_owes_is_lost_and_another_one_is_wrong() -> None:
+    values = answer_of(1)
+    read = answers(1, 2)  # what it owes of the last second may come later
+    right: Counter[Row] = Counter([(DERIVED, TURN, float(values[1] + values[2]), 0)])
+    other: Counter[Row] = Counter([(DERIVED, TURN, 1.0, 0)])
+    assert account(2, read + right, Stored(read + right), derives=True).closes
+    assert account(2, read, Stored(read), derives=True).lost == 1
+    assert account(2, read + other, Stored(read + other), derives=True).wrong == 1
 
 
 @pytest.mark.parametrize(
@@ -43,7 +54,7 @@ def test_rows_that_say_the_device_is_away_are_no_values_read_but_may_not_be_lost
         (Stored(answers(1, 2) + answers(2)), "twice"),
         (Stored(answers(1, 2), replaced=1), "twice"),
         (Stored(answers(1, 2) + Counter((tag, 777, value, 0) for tag, value in enumerate(answer_of(2)))), "twice"),
-        (Stored(answers(1, 2) + Counter([(7, 100, 1, 0)])), "wrong"),
+        (Stored(answers(1, 2) + Counter([(7, TURN, -1, 0)])), "wrong"),
     ],
 )
 def test_what_must_not_happen_shows(brain: Stored, what: str) -> None:
