@@ -117,7 +117,7 @@ class _Planner:
 
     def _meter(self, name: str, place: tuple[str | int, ...], is_below: bool) -> dict[str, Any] | None:
         given = self._section.meters.get(name, Meter())
-        base, registers, powers = _UNITS[_unit_key(given.carrier)]
+        base, registers, powers = _units(given)
         path = given.energy or self._find_energy(name, place, registers, powers)
         if path is None:
             return None
@@ -410,6 +410,15 @@ def _listed(given: Any) -> Sequence[Any]:
     if given is None:
         return ()
     return given if isinstance(given, list | tuple) else [given]
+
+
+def _units(meter: Meter) -> tuple[str, dict[str, float], dict[str, float]]:
+    """Return the unit a meter's figures are in, and the units of registers and powers with their factor to it."""
+    base, registers, powers = _UNITS[_unit_key(meter.carrier)]
+    if base == "kg" and meter.density is not None:
+        by_volume = {"L": meter.density, "m3": 1e3 * meter.density, "m³": 1e3 * meter.density}
+        return base, registers | by_volume, powers | {"L/h": meter.density}
+    return base, registers, powers
 
 
 def _unit_key(carrier: str) -> str:

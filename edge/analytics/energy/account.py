@@ -5,7 +5,7 @@ out at the first tick after a later reading of its meter, so that nothing is gue
 lands in its minute: every figure that it changes is given out again with a higher revision.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,6 +29,7 @@ from edge.core.quality import bad_mask
 
 _NO_PRICE = (-1, -1.0)
 _DAY_NS = 86_400 * NS_PER_S
+_QUARTER_NS = 15 * MINUTE_NS
 
 
 class EnergyAccount(Operator):
@@ -141,7 +142,7 @@ class EnergyAccount(Operator):
             for watch in self._watches.values():
                 watch.look(out)
             self._give_unbalance(out)
-        elif self._tick % (15 * MINUTE_NS):
+        elif self._tick % _QUARTER_NS:
             return
         horizon = self._tick - self._plan.late_ns
         for level, book in self._books.items():
@@ -188,8 +189,12 @@ class EnergyAccount(Operator):
             edges = np.arange(begin, end + 1, MINUTE_NS, dtype=np.int64)
             energy, marks = self._meters.measure(which, edges)
             self._until[which] = end
-            for number, minute in enumerate(edges[:-1].tolist()):
-                self._post(minute, which, energy[:, number], 1, marks[:, number])
+            minutes = edges[:-1].tolist()
+            for first, last in self._stretches(minutes):
+                part = slice(first, last)
+                together = np.bitwise_or.reduce(marks[:, part], axis=1)
+                self._post(minutes[first], which, energy[:, part].sum(1), last - first, together)
+            for number, minute in enumerate(minutes):
                 self._give_minute(minute, which, energy[:, number], marks[:, number], out)
             for watch in self._watches.values():
                 if watch.place in places:
@@ -220,10 +225,22 @@ class EnergyAccount(Operator):
                     last = min(end + (watch.plan.window - 1) * MINUTE_NS, until)
                     watch.close(begin, last, highest, out)
 
+    def _stretches(self, minutes: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """Yield (first, last) places of minutes in a row that lie in one quarter hour and have one price."""
+        first = 0
+        here = None
+        for number, minute in enumerate(minutes):
+            kind = minute // _QUARTER_NS, self._price(minute)
+            if kind != here and number:
+                yield first, number
+                first = number
+            here = kind
+        yield first, len(minutes)
+
     def _post(
         self, minute: int, which: NDArray[np.int32], energy: NDArray[np.int64], known: int, marks: NDArray[np.int64]
     ) -> None:
-        """Put one minute of some meters into the books; for a correction energy is the difference, and known 0."""
+        """Put minutes of some meters into the books; for a correction energy is the difference, and known 0."""
         price, counted = self._price(minute), np.full(len(which), known, np.int64)
         for book in self._books.values():
             book.post(minute, which, energy, counted, marks, price)

@@ -221,6 +221,9 @@ class Meter(Section):
     gas: "GasState | None" = None
     """How a gas volume becomes one at 0 °C and 101.325 kPa."""
 
+    density: Annotated[float, Field(gt=0)] | None = None
+    """kg of a litre, for a fuel that is measured by volume and counted by weight: diesel 0.84."""
+
     billed: bool | None = None
     """Whether the tariff is applied. Default: meters of electricity that are in no other one."""
 

@@ -1,0 +1,161 @@
+"""The published numbers of energy, through `yulink replay` from a recording."""
+
+import contextlib
+import csv
+import gzip
+import io
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge.agent.cli import main
+
+DATA = Path(__file__).parents[2] / "../shared/data"
+STEEL = DATA / "steel_energy/steel_energy_first80.csv.gz"
+DEVICES = """
+site: chongqing/plant-1
+devices:
+  m:
+    modbus: tcp://127.0.0.1:1
+    tags:
+      energy: {at: holding/0, type: f64, unit: kWh}
+      reactive_energy: {at: holding/4, type: f64, unit: kvarh}
+      gas: {at: holding/8, type: f64, unit: m3}
+      diesel: {at: holding/12, type: f64, unit: L}
+      voltage_{ab,bc,ca}: {at: holding/16, type: f32, unit: V}
+"""
+Row = tuple[datetime, str, float]
+
+
+def replay(folder: Path, energy: str, rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """Return what a recording gives; times are the plant's."""
+    (folder / "plant.yaml").write_text(DEVICES + energy, "utf-8")
+    with (folder / "rows.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["ts", "device", "tag", "value"])
+        for at, tag, value in sorted(rows):
+            writer.writerow([f"{at.isoformat()}+08:00", "m", tag, repr(float(value))])
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert main(["replay", str(folder / "plant.yaml"), str(folder / "rows.csv"), "--jsonl"]) == 0
+    return [json.loads(line) for line in printed.getvalue().splitlines()]
+
+
+def figures(lines: Iterable[Mapping[str, Any]], tag: str) -> dict[str, float]:
+    """Return the last figure of each interval, by device, tag and begin."""
+    return {
+        f"{line['ts']}": line["value"] for line in lines if "tag" in line and f"{line['device']}.{line['tag']}" == tag
+    }
+
+
+def steady(tag: str, begin: datetime, end: datetime, total: float, step: timedelta) -> list[Row]:
+    """Return a register that climbs evenly to `total`."""
+    count = round((end - begin) / step)
+    return [(begin + step * number, tag, total * number / count) for number in range(count + 1)]
+
+
+def test_hours_and_bill_of_a_july_day(tmp_path: Path) -> None:
+    begin = datetime(2025, 7, 1)
+    rows = steady("energy", begin, begin + timedelta(days=1), 2400.0, timedelta(minutes=30))
+    asked = "energy: {tree: {m: []}, tariff: {use: chongqing/2021-14, base: 0.6}}\n"
+    lines = replay(tmp_path, asked, rows)
+    hours = {
+        rate: [*figures(lines, f"m.energy_{rate}_1d").values()][-1] / 100
+        for rate in ("valley", "flat", "peak", "sharp")
+    }
+    assert hours == {"valley": 8, "flat": 8, "peak": 6, "sharp": 2}
+    assert [*figures(lines, "m.cost_1d").values()] == [pytest.approx(1468.80, abs=1e-6)]
+
+
+def test_demand_by_block_and_sliding(tmp_path: Path) -> None:
+    begin, total = datetime(2025, 4, 1), 0.0
+    rows: list[Row] = [(begin, "energy", 0.0)]
+    for minute in range(45):
+        total += 100 / 60 if 7 <= minute < 22 else 0.0
+        rows.append((begin + timedelta(minutes=minute + 1), "energy", total))
+    lines = replay(tmp_path, "energy: {tree: {m: []}, demand: {window: 15min}}\n", rows)
+    assert max(figures(lines, "m.demand").values()) == pytest.approx(53.3333, abs=1e-3)
+    assert max(figures(lines, "m.demand_sliding").values()) == pytest.approx(100.0, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("kvarh", "factor", "percent"), [(50_000.0, 0.89, 0.5), (20_000.0, 0.98, -0.75), (120_000.0, 0.64, 17.0)]
+)
+def test_power_factor_and_its_charge(tmp_path: Path, kvarh: float, factor: float, percent: float) -> None:
+    begin, end, step = datetime(2025, 4, 1), datetime(2025, 4, 2), timedelta(hours=1)
+    rows = steady("energy", begin, end, 100_000.0, step) + steady("reactive_energy", begin, end, kvarh, step)
+    lines = replay(tmp_path, "energy: {tree: {m: []}}\n", rows)
+    assert [*figures(lines, "m.power_factor_1d").values()] == [factor]
+    assert [*figures(lines, "m.power_factor_adjustment_1d").values()] == [percent]
+
+
+def test_voltage_unbalance(tmp_path: Path) -> None:
+    begin = datetime(2025, 4, 1)
+    rows: list[Row] = [
+        (begin + timedelta(minutes=minute), f"voltage_{pair}", volts)
+        for minute in range(4)
+        for pair, volts in (("ab", 400.0), ("bc", 392.0), ("ca", 404.0))
+    ]
+    lines = replay(tmp_path, "energy: {tree: {m: []}}\n", rows)
+    assert [*figures(lines, "m.voltage_unbalance").values()][-1] == pytest.approx(1.766, abs=5e-4)
+
+
+def test_coal_and_carbon_of_a_site_in_chongqing(tmp_path: Path) -> None:
+    begin, end, step = datetime(2026, 3, 1), datetime(2026, 3, 2), timedelta(minutes=30)
+    rows = steady("energy", begin, end, 12_000.0, step)
+    rows += steady("gas", begin, end, 500.0, step) + steady("diesel", begin, end, 120.0, step)
+    asked = """
+energy:
+  meters:
+    m: {energy: m.energy}
+    gas: {energy: m.gas, carrier: natural_gas_oil_field}
+    diesel: {energy: m.diesel, carrier: diesel, density: 0.84}
+  area: 重庆
+"""
+    lines = replay(tmp_path, asked, rows)
+    assert [*figures(lines, "site.co2_1d").values()] == [pytest.approx(8091.8, abs=0.05)]
+    assert [*figures(lines, "site.standard_coal_1d").values()] == [pytest.approx(2286.68, abs=0.005)]
+    told = {
+        line["event"]["facts"]["factor"]
+        for line in lines
+        if "event" in line and line["event"]["kind"] == "factor_in_use"
+    }
+    assert "grid-co2/electricity/co2/重庆/2025-12-31" in told
+
+
+@pytest.mark.skipif(not STEEL.is_file(), reason=f"{STEEL} is not there")
+def test_a_steel_plants_totals_by_rate_are_those_of_pandas(tmp_path: Path) -> None:
+    import pandas
+
+    with gzip.open(STEEL, "rt") as file:
+        usage = [float(row["Usage_kWh"]) for row in csv.DictReader(file)]
+    first = 96 * 26  # the file begins with New Year; from here a sharp month and one that is not
+    usage, begin = usage[first : first + 96 * 10], datetime(2018, 1, 27)
+    register, total = [(begin, "energy", 0.0)], 0.0
+    for number, energy in enumerate(usage):
+        total += energy
+        register.append((begin + timedelta(minutes=15 * (number + 1)), "energy", round(total, 2)))
+    asked = "energy: {tree: {m: []}, tariff: {use: chongqing/2021-14, base: 0.6}}\n"
+    lines = replay(tmp_path, asked, register)
+
+    frame = pandas.DataFrame(
+        {"at": [at for at, *_ in register[:-1]], "energy": np.diff([value for *_, value in register])}
+    )
+    hour, month = frame["at"].dt.hour, frame["at"].dt.month
+    frame["rate"] = "flat"
+    frame.loc[hour < 8, "rate"] = "valley"
+    frame.loc[((hour >= 11) & (hour < 17)) | ((hour >= 20) & (hour < 22)), "rate"] = "peak"
+    frame.loc[month.isin([1, 7, 8, 12]) & (hour >= 12) & (hour < 14), "rate"] = "sharp"
+    whole_days = frame["at"].dt.date < register[-1][0].date()
+    expected = frame[whole_days].groupby("rate")["energy"].sum()
+    ours = defaultdict[str, float](float)
+    for rate in ("valley", "flat", "peak", "sharp"):
+        ours[rate] = sum(figures(lines, f"m.energy_{rate}_1d").values())
+    for rate, value in expected.items():
+        assert ours[str(rate)] == pytest.approx(value, rel=1e-9)
