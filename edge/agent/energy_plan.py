@@ -1,5 +1,6 @@
 """From `energy:` of the configuration to the plan of the energy account, or to what is wrong with it."""
 
+import csv
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
@@ -81,6 +82,7 @@ class _Planner:
         below = {child for children in self._section.tree.values() for child in children}
         meters = [found for name, place in names.items() if (found := self._meter(name, place, name in below))]
         editions, tariff = self._tariff()
+        curve = self._curve(tariff) if tariff and tariff.curve else []
         for meter in meters:
             meter["tariff"] = bool(meter["tariff"] and editions)
         raw = {
@@ -94,6 +96,7 @@ class _Planner:
             "factors": self._factors(),
             "area": self._section.area,
             "factor_set": self._section.factors or "",
+            "curve": curve,
             "currency": tariff.currency if tariff else "",
             "bill": _bill(tariff),
             "standard": round(100 * tariff.power_factor) if tariff else 90,
@@ -146,6 +149,7 @@ class _Planner:
             "changes": self._changes(given, factor),
             "tariff": given.carrier == "electricity" and (not is_below if given.billed is None else given.billed),
             "class": given.accuracy,
+            "calibrated_until": given.calibrated_until.isoformat() if given.calibrated_until else None,
         }
         self._companions(name, place, given, meter)
         return meter
@@ -328,6 +332,29 @@ class _Planner:
             place = ("tariff",) if isinstance(given, str | TariffSection) else ("tariff", number)
             editions += self._editions(each, place, is_name=isinstance(given, str))
         return editions, listed[-1] if listed else None
+
+    def _curve(self, tariff: TariffSection) -> list[tuple[int, float]]:
+        """Return the list of prices as (from, price), in order of time."""
+        place = ("tariff", "curve")
+        file = self._folder / str(tariff.curve)
+        found: dict[int, float] = {}
+        extra = sum(tariff.fixed.values()) + tariff.fund
+        try:
+            with file.open(encoding="utf-8-sig", newline="") as lines:
+                for number, row in enumerate(csv.reader(lines), 1):
+                    if (number == 1 and row[:1] == ["from"]) or not row:
+                        continue
+                    try:
+                        when, price = self._instant(datetime.fromisoformat(row[0])), float(row[1])
+                    except (ValueError, IndexError):
+                        hint = say("write e.g. {example}", example="2026-07-01T00:15,0.412")
+                        message = say("{file}:{line} is no price", file=file.name, line=number)
+                        self._wrong(place, message, hint)
+                        return []
+                    found[when] = round(price + extra, 10)
+        except (OSError, UnicodeDecodeError) as error:
+            self._wrong(place, say("{file} cannot be read: {error}", file=file.name, error=str(error)[:200]))
+        return sorted(found.items())
 
     def _editions(self, given: TariffSection, place: tuple[str | int, ...], *, is_name: bool) -> list[dict[str, Any]]:
         begin = given.begins or date(2000, 1, 1)

@@ -175,6 +175,44 @@ def test_what_is_missing_is_uncertain_and_mended_when_it_comes() -> None:
     assert found["m.energy_15min"][begin + 15 * MIN] == (15.0, 0x40000000, 0)
 
 
+def test_a_list_of_prices_holds_where_it_has_one() -> None:
+    begin = ns("2025-07-01T00:00:00")
+    editions = [{"valid_from": "2021-12-01", "rules": [{"rate": "flat"}], "prices": {"flat": 1.0}}]
+    curve = [[begin + quarter * 15 * MIN, 0.25] for quarter in range(48)]
+    asked = plan(meter("m", tariff=True), editions=editions, curve=curve)
+    found = figures(asked, run(asked, flat("m", begin, 1440 + 30, 100.0, 10), begin + 1480 * MIN))
+    # The last price holds for an hour, then the tariff's own.
+    assert found["m.cost_1d"][begin][0] == pytest.approx(100.0 * (12.75 * 0.25 + 11.25))
+
+
+def test_a_changed_factor_states_anew_what_was_given_out_and_tells_it() -> None:
+    begin = ns("2026-03-01T00:00:00")
+
+    def asked(value: float) -> dict[str, Any]:
+        factor = {"id": f"grid/{value}", "carrier": "electricity", "purpose": "co2", "value": value, "unit": "kWh",
+                  "valid_from": "2025-12-31", "document": "公告"}  # fmt: skip
+        return plan(meter("m"), factors=[factor])
+
+    (before,), (after,) = make(asked(0.5)), make(asked(0.6))
+    assert isinstance(before, EnergyAccount)
+    rows = rows_of(before, flat("m", begin, 1440 + 15, 10.0, 15))
+    before.push(rows, begin + 1460 * MIN)
+    after.restore(before.state())
+    derived = after.push(rows.take(slice(0, 0)), begin + 1490 * MIN)
+    (again,) = [reading for reading in derived.readings if after.outputs[reading.output].path == "m.co2_1d"]
+    assert again.value == pytest.approx(144.0)
+    assert again.revision == 1
+    assert [event.facts["factor"] for event in derived.events] == ["grid/0.6"]
+
+
+def test_the_end_of_a_calibration_is_told_before_and_after() -> None:
+    begin = ns("2026-03-01T00:00:00")
+    asked = plan(meter("m", calibrated_until="2026-03-02"))
+    derived = run(asked, flat("m", begin, 3 * 1440 + 15, 10.0, 15), begin + 3 * 1440 * MIN + 20 * MIN)
+    told = [(event.facts["days_left"], int(event.severity)) for event in derived.events]
+    assert told == [(0, 300), (-1, 500)]
+
+
 @st.composite
 def days(draw: st.DrawFn) -> tuple[list[Row], list[int]]:
     """Readings of two meters over some hours with gaps, resets and late ones; and when each counts."""

@@ -5,6 +5,7 @@ out at the first tick after a later reading of its meter, so that nothing is gue
 lands in its minute: every figure that it changes is given out again with a higher revision.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -17,7 +18,7 @@ from edge.analytics.energy.figures import Figures, outputs_of
 from edge.analytics.energy.grid import MINUTE_NS, NS_PER_S, Grid, Level
 from edge.analytics.energy.marks import Mark
 from edge.analytics.energy.meters import MILLIONTHS, Meters, shuffled, unshuffled
-from edge.analytics.energy.names import SUMMED
+from edge.analytics.energy.names import STATED, SUMMED
 from edge.analytics.energy.plan import EnergyPlan, read_plan
 from edge.analytics.energy.power_quality import voltage_unbalance
 from edge.analytics.energy.spec import MeterSpec
@@ -30,6 +31,9 @@ from edge.core.quality import bad_mask
 _NO_PRICE = (-1, -1.0)
 _DAY_NS = 86_400 * NS_PER_S
 _QUARTER_NS = 15 * MINUTE_NS
+
+CURVE_STEP_MAX_NS = 60 * MINUTE_NS
+"""A price of a list holds until the next one, an hour at most: where the list ends, the hours of the tariff hold."""
 
 
 class EnergyAccount(Operator):
@@ -271,8 +275,16 @@ class EnergyAccount(Operator):
             table = self._timetable = self._tariff.between(minute - 2 * _DAY_NS, minute + 40 * _DAY_NS)
             self._timetable_ends = minute + 39 * _DAY_NS
         place = int(np.searchsorted(table.starts, minute, "right")) - 1
-        price = float(table.price[place])
+        price = self._curve_price(minute, float(table.price[place]))
         return int(table.rate[place]), -1.0 if np.isnan(price) else price
+
+    def _curve_price(self, minute: int, otherwise: float) -> float:
+        """Return the price of the list of prices, if it has one for a minute."""
+        curve = self._plan.curve
+        place = bisect_right(curve, (minute, np.inf)) - 1
+        if place < 0 or minute - curve[place][0] >= CURVE_STEP_MAX_NS:
+            return otherwise
+        return curve[place][1]
 
     # ------------------------------------------------------------------ state
 
@@ -311,7 +323,9 @@ class EnergyAccount(Operator):
         for name, watched in state["demand"].items():
             if name in self._watches:
                 self._watches[name].restore(watched)
-        self._statement.restore(state["statement"])
+        if self._statement.restore(state["statement"]):
+            for level in STATED:
+                self._books[level].restate()
         self._last_voltage = {
             self.inputs.index(path): value for path, value in state["voltages"] if path in self.inputs
         }

@@ -85,6 +85,11 @@ class Book:
                 page.changed[due] = False
                 yield page, np.flatnonzero(due)
 
+    def restate(self) -> None:
+        """Let everything that was given out be given out again: what it is made with has changed."""
+        for page in self.pages.values():
+            page.changed |= page.revision != NOT_ISSUED
+
     def forget(self, before: int, until: I64) -> None:
         """Let go of pages that ended before an instant, but for those in which a meter's known minutes stop.
 

@@ -28,6 +28,7 @@ class Metered:
     power     path of a power tag to compare the register with
     voltages  paths of the three line voltages
     percent   accuracy class
+    calibrated_until  when its calibration ends, if that is known
     """
 
     name: str
@@ -40,6 +41,7 @@ class Metered:
     power: tuple[str, float] | None
     voltages: tuple[str, ...]
     percent: float
+    calibrated_until: date | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ class EnergyPlan:
     virtual: tuple[Virtual, ...]
     editions: tuple[Edition, ...]
     calendar: WorkingCalendar
+    curve: tuple[tuple[int, float], ...]
     currency: str
     demand: tuple[DemandPlan, ...]
     bill: BillPlan | None
@@ -122,6 +125,7 @@ def read_plan(raw: Mapping[str, Any]) -> EnergyPlan:
         ),
         tuple(_edition(each) for each in raw.get("editions", ())),
         WorkingCalendar.of(raw.get("calendar") or {"years": {}}),
+        tuple((begin, price) for begin, price in raw.get("curve", ())),
         raw.get("currency", "CNY"),
         tuple(DemandPlan(**each) for each in raw.get("demand", ())),
         _bill(raw.get("bill")),
@@ -155,6 +159,7 @@ def _meter(raw: Mapping[str, Any]) -> Metered:
         (power["tag"], power["per"]) if power else None,
         tuple(raw.get("voltages", ())),
         raw.get("class", 1.0),
+        date.fromisoformat(raw["calibrated_until"]) if raw.get("calibrated_until") else None,
     )
 
 

@@ -127,6 +127,9 @@ class TariffSection(Section):
     hours: Sequence[Hours] = ()
     """When which rate holds."""
 
+    curve: str | None = None
+    """A file of prices by the quarter hour or hour, `from,price` a line: where it has one, that holds instead."""
+
     fixed: Mapping[str, float] = {}
     """What a kWh costs besides and does not float, by name: losses, transmission, system operation."""
 

@@ -23,6 +23,7 @@ from edge.analytics.energy.tariff_rules import RATES
 from edge.analytics.operator import Derived
 from edge.core.batch import Event, Severity
 
+CALIBRATION_DAYS = 30
 _PURPOSES = ((COAL, Purpose.COAL_EQUIVALENT), (CO2, Purpose.CO2))
 
 
@@ -48,6 +49,7 @@ class Statement:
         self._factors = FactorSet(plan.factors)
         self._in_use: dict[tuple[str, str], str] = {}
         self._verdicts: dict[str, str] = {}
+        self._calibrations: dict[str, str] = {}
         below = {part.meter for each in plan.virtual if each.parent for part in each.parts if part.meter != each.parent}
         self._boundary = [place for place, meter in enumerate(plan.meters) if meter.name not in below]
 
@@ -72,6 +74,8 @@ class Statement:
                 self._give_cost(level, page, place, mark, revision, out)
                 self._give_carbon(level, page, place, mark, revision, out)
                 self._give_power_factor(level, page, place, mark, revision, out)
+            if level is Level.DAY:
+                self._tell_calibration(meter, page, out)
             if level is Level.MONTH and meter.name in self._watches:
                 self._watches[meter.name].give_highest(begin, page.interval.end, mark, revision, out)
         for virtual in self._plan.virtual:
@@ -220,15 +224,37 @@ class Statement:
                 begin, mark = page.interval.begin, _marks(page, list(with_factor))
                 self._figures.give(out, SITE, f"{name}_{level}", begin, value, mark, revision)
 
+    def _tell_calibration(self, meter: Metered, page: Page, out: Derived) -> None:
+        """Tell once that a calibration ends within a month, and once that it has ended."""
+        if meter.calibrated_until is None:
+            return
+        left = (meter.calibrated_until - self._grid.local(page.interval.end).date()).days
+        stage = "ended" if left < 0 else "ends" if left <= CALIBRATION_DAYS else ""
+        if stage and self._calibrations.get(meter.name) != f"{stage} {meter.calibrated_until}":
+            self._calibrations[meter.name] = f"{stage} {meter.calibrated_until}"
+            message = f"the calibration of {meter.name} {stage} on {meter.calibrated_until}"
+            facts: dict[str, str | int] = {"calibrated_until": str(meter.calibrated_until), "days_left": left}
+            severity = Severity.MEDIUM if left < 0 else Severity.LOW
+            out.events.append(Event(self._figures.tick, meter.name, "calibration_due", severity, message, facts))
+
     def state(self) -> list[Any]:
         """Return everything as CBOR types."""
-        return [[[*key, factor] for key, factor in sorted(self._in_use.items())], dict(sorted(self._verdicts.items()))]
+        in_use = [[*key, factor] for key, factor in sorted(self._in_use.items())]
+        return [in_use, *(dict(sorted(each.items())) for each in (self._verdicts, self._calibrations)), self._rows()]
 
-    def restore(self, state: list[Any]) -> None:
-        """Take a state up."""
-        in_use, verdicts = state
+    def restore(self, state: list[Any]) -> bool:
+        """Take a state up; return whether factors have changed, so that figures have to be stated anew."""
+        in_use, verdicts, calibrations, rows = state
         self._in_use = {(meter, purpose): factor for meter, purpose, factor in in_use}
-        self._verdicts = dict(verdicts)
+        self._verdicts, self._calibrations = dict(verdicts), dict(calibrations)
+        if rows == self._rows():
+            return False
+        self._in_use.clear()  # each factor is told again
+        return True
+
+    def _rows(self) -> list[str]:
+        """Return what the figures are computed with, to find out whether it has changed."""
+        return sorted(f"{row.id} {row.value!r} {row.valid_from} {row.valid_to}" for row in self._factors.rows)
 
 
 def _mark(page: Page, place: int) -> Mark:
