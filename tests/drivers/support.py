@@ -99,7 +99,7 @@ class Follower:
                     known = self._catalogue[tag]
                     self.rows.append((known.name, known.present(value), quality, ts))
 
-    async def until(self, condition: Callable[[], bool], within: float = 15.0) -> None:
+    async def until(self, condition: Callable[[], bool], within: float = 30.0) -> None:
         """Wait until what has come fulfils a condition. Raises AssertionError, with what has come, when it does not."""
         try:
             async with asyncio.timeout(within):
