@@ -87,8 +87,8 @@ def render(status: dict[str, Any]) -> str:
                     count=aside,
                 )
             )
-    if analytics := status["analytics"]:
-        lines.append(_analytics(analytics, status["rss_mb"]["worker"]))
+    if analytics := status.get("analytics"):
+        lines.append(_analytics(analytics, status["rss_mb"].get("worker")))
     if not status["uplinks"]:
         lines.append(say("uplink: none configured"))
     return "\n".join(lines)

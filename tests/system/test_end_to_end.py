@@ -226,6 +226,9 @@ async def test_the_demo_delivers_everything_once(tmp_path: Path, broker: str, pr
     assert all(device["values_read"] > 0 for device in summary["devices"])
     assert summary["values_read"] == summary["values_delivered"] > 100
     assert summary["values_lost"] == summary["values_duplicated"] == 0
+    assert summary["derived_tags"] == 4
+    assert summary["values_derived"] > 0
+    assert 10 < summary["rss_mb"]["worker"] < 180
     assert summary["uplink"]["mutual"] is True
     assert summary["uplink"]["sealed"] is True
     assert summary["uplink"]["protocol"] == ("MQTT 5" if broker == "mosquitto" else "MQTT 3.1.1")

@@ -11,11 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.core.batch import Batch, Lane, Waveform
+from edge.core.catalogue import Tag, ValueKind
 from edge.core.delivery import Gap, Parcel
 from edge.core.zstd import compress
 from tests.core.strategies import INT64, events
 from uplink import batch_pb2 as pb
 from uplink import generate
+from uplink.catalogue import Equipment, decode_catalogue, encode_catalogue
 from uplink.encode import BadMessage, decode, encode, series
 from uplink.tables import DOUBLE, SINGLE
 
@@ -176,3 +178,10 @@ def test_any_table_is_series_or_a_bad_message(
 def test_the_generated_code_is_that_of_the_contract() -> None:
     assert generate.stale() == []
     assert (Path(generate.ROOT) / "contract" / "v1" / "batch.proto").exists()
+
+
+def test_the_catalogue_tells_what_a_derived_tag_is_made_of() -> None:
+    tags = [Tag(1, "pump-3", "temperature", ValueKind.FLOAT64, "degC"), Tag(2, "pump-3", "mean", ValueKind.FLOAT64)]
+    equipment = Equipment("modbus", inputs={"mean": ("pump-3.temperature",)})
+    told = decode_catalogue(encode_catalogue("chongqing/plant-1", "pump-3", tags, equipment, 1))
+    assert [list(tag.inputs) for tag in told.tags] == [[], ["pump-3.temperature"]]
