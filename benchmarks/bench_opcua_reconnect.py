@@ -87,6 +87,14 @@ async def line_cut(server: SimulatedServer, line: FaultLine) -> None:
     line.heal()
 
 
+async def line_cut_long(server: SimulatedServer, line: FaultLine) -> None:
+    """Cut the line for so long that the pauses between attempts are the longest."""
+    line.refuse()
+    line.cut()
+    await asyncio.sleep(12.0)
+    line.heal()
+
+
 async def line_frozen(server: SimulatedServer, line: FaultLine) -> None:
     """Let nothing pass for ten seconds while the sockets stay open."""
     line.freeze()
@@ -138,6 +146,7 @@ async def measure() -> None:
     print(f"seconds until good values, {TAGS + 1} tags, {REPEATS} times each     median      most    target")
     troubles: list[tuple[str, Trouble]] = [
         ("line cut for 1 s", line_cut),
+        ("line cut for 12 s", line_cut_long),
         ("line frozen for 10 s", line_frozen),
         ("session ended by the server", session_ended),
         ("subscription dropped by the server", subscription_dropped),

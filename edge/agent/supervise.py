@@ -23,7 +23,8 @@ from edge.core.quality import StatusCode, is_bad
 
 CONNECT_DEADLINE_S = 20.0
 BACKOFF_FIRST_S = 0.5
-BACKOFF_MAX_S = 5.0
+BACKOFF_MAX_S = 4.0
+"""So that a device is read again within five seconds of its return, with a second to connect."""
 LAST_TALLY_S = 1.0
 
 log = logging.getLogger("yulink.device")
