@@ -125,6 +125,16 @@ class Follower:
 
         await self._writer.do(step, then, records, patient=True)
 
+    async def set_aside(self) -> None:
+        """Keep position and state under another name, for whoever looks into why they could not be used."""
+        name, position, state = f"{self.name} aside", self.position, self.state or b""
+
+        async def step(db: aiosqlite.Connection) -> None:
+            sealed = self._vault.seal(0, state)
+            await db.execute("INSERT OR REPLACE INTO follower VALUES (?, ?, ?)", (name, position, sealed))
+
+        await self._writer.do(step)
+
     async def restate(self, db: aiosqlite.Connection) -> None:
         """Write place and state into a salvaged file."""
         await self._write(db, self.position, self.state or b"")

@@ -350,7 +350,7 @@ class Analytics:
             self._portion = max(min(len(self._sent), self._portion) // 2, 1)
             if len(self._sent) == 1 and self._is_stated and too_often:
                 self._convict = _Convict(self._sent[0], death.message)
-        elif self._deaths_at_fault >= DEATHS_AT_FAULT_MAX and self._follower.state:
+        elif self._deaths_at_fault >= DEATHS_AT_FAULT_MAX and self._follower.state and await self._begins_without():
             await self._lose_state(death.message)
         elif too_often and not self._troubled:
             self._troubled = True
@@ -360,8 +360,19 @@ class Analytics:
             self._deaths = self._deaths_at_fault = 0
         self._sent = []
 
+    async def _begins_without(self) -> bool:
+        """Tell whether a worker without the state begins: else it is not the state that is at fault."""
+        try:
+            async with self._life() as link:
+                await link.hello(self._plan, b"")
+                return True
+        except WorkerDied as death:
+            self._warm = death.warm
+            return False
+
     async def _lose_state(self, reason: str) -> None:
-        """Begin anew at the present position."""
+        """Begin anew at the present position. The old state is kept in the log's file, beside."""
+        await self._follower.set_aside()
         log.error(say("the state of analytics cannot be used: {reason}; they begin anew", reason=reason))
         self._follower.state = b""
         message = f"analytics begin anew, their state cannot be used: {reason}"
@@ -374,8 +385,9 @@ class Analytics:
         """
         step = convict.step
         counted = await self._survives(step, [])
-        if counted is None:  # it dies without any row: the state itself kills
-            await self._lose_state(convict.reason)
+        if counted is None:  # it dies without any row: if one begins without the state, that kills
+            if await self._begins_without():
+                await self._lose_state(convict.reason)
             return
         answer = await self._without_killers(step, counted.items) or counted
         rows, shown = len(answer.set_aside), answer.set_aside[:SHOWN_MAX]

@@ -18,11 +18,13 @@ from edge.analytics.wire import EXIT_WARM, FRAME_BYTES_MAX, HEAD, LOG_TIME, WARM
 from edge.core.batch import Record
 from edge.core.catalogue import Tag
 from edge.core.codec import decode, encode
-from edge.core.errors import YulinkError
+from edge.core.errors import CorruptSegment, YulinkError
+from edge.core.language import say
 
 READY_DEADLINE_S = 180.0  # kernels are compiled here, once, on a slow box
 ANSWER_DEADLINE_S = 60.0
 LOOK_S = 1.0
+GARBAGE = (cbor2.CBORDecodeError, CorruptSegment, KeyError, TypeError, ValueError)
 END_DEADLINE_S = 5.0
 
 
@@ -84,7 +86,10 @@ class WorkerLink:
         if kind != Frame.READY:
             raise await self._died()
         self._is_ready = True
-        ready: Mapping[str, Any] = cbor2.loads(body)
+        try:
+            ready: Mapping[str, Any] = cbor2.loads(body)
+        except GARBAGE as error:
+            raise await self._died("sent what cannot be read") from error
         return ready
 
     async def name_outputs(self, ids: Mapping[str, int]) -> None:
@@ -117,14 +122,15 @@ class WorkerLink:
         records: list[Record] = []
         while True:
             kind, body = await self._receive(ANSWER_DEADLINE_S)
-            if kind == Frame.OUTCOME:
-                records.append(decode(body))
-            elif kind == Frame.ANSWER:
+            try:
+                if kind == Frame.OUTCOME:
+                    records.append(decode(body))
+                    continue
                 answer = cbor2.loads(body)
                 aside = [(path, ts) for path, ts in answer["aside"]]
                 return Answer(records, answer["state"], answer["wake"], answer["view"], answer["items"], aside)
-            else:
-                raise await self._died()
+            except GARBAGE as error:
+                raise await self._died("sent what cannot be read") from error
 
     def over_memory(self) -> bool:
         """Tell whether it takes more memory than it may. While it compiles, nobody asks."""
@@ -210,6 +216,9 @@ async def worker_started(kernels: Path, memory_mb_max: float, *, warm: bool) -> 
             env=environment,
             start_new_session=True,
         )
+    except OSError as error:
+        ours.close()
+        raise WorkerDied(say("it cannot be started: {error}", error=error), at_fault=False) from error
     except BaseException:
         ours.close()
         raise

@@ -3,7 +3,7 @@
 import hashlib
 import struct
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, TypeAlias
@@ -33,6 +33,14 @@ Keep: TypeAlias = Sequence[tuple[int, int]]
 
 class BadState(YulinkError):
     """A stored state is cut, changed, or of another version. The worker begins anew, and an event says so."""
+
+
+class BadOperatorState(YulinkError):
+    """An operator cannot take up its state. It begins anew, the others go on."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name} cannot take up its state: {reason}")
+        self.name = name
 
 
 @dataclass(slots=True)
@@ -238,14 +246,15 @@ class Pipeline:
         body = compress(cbor2.dumps(whole, canonical=True), 1)
         return _HEAD.pack(b"YA", STATE_VERSION, zlib.crc32(body)) + body
 
-    def restore(self, data: bytes) -> list[str]:
+    def restore(self, data: bytes, without: Collection[str] = ()) -> list[str]:
         """Take a state up, at once after being made; return the names of what begins anew.
 
         An operator whose settings changed begins anew, as does one that is new, which is not told. One that is gone
-        is forgotten. Readings that were held back go to whoever reads their tags now.
+        is forgotten, and those in `without` begin anew. Readings that were held back go to those who read their tags.
 
         Raises:
-            BadState: these bytes are not a whole state of this version; nothing was taken up.
+            BadState: these bytes are not a whole state of this version.
+            BadOperatorState: one operator cannot take its own up.
         """
         whole = _unpacked(data)
         anew: list[str] = []
@@ -254,14 +263,21 @@ class Pipeline:
             for placed in self._operators:
                 operator = placed.operator
                 fingerprint, state = whole["operators"].get(operator.name, (None, None))
-                if fingerprint == _fingerprint(operator):
-                    anew += operator.restore(state)
+                if fingerprint == _fingerprint(operator) and operator.name not in without:
+                    anew += _restored(operator, state)
                 elif fingerprint is not None:
                     anew.append(operator.name)
             self._sequencer.restore(whole["sequencer"], slots)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise BadState(f"a state of analytics cannot be taken up: {error!r}") from error
         return anew
+
+
+def _restored(operator: Operator, state: Mapping[str, Any]) -> Sequence[str]:
+    try:
+        return operator.restore(state)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise BadOperatorState(operator.name, repr(error)) from error
 
 
 def settled(reading: Reading) -> int:

@@ -16,7 +16,7 @@ import cbor2
 
 from edge.analytics import registry
 from edge.analytics.operator import Output
-from edge.analytics.pipeline import BadState, Keep, Outcome, Pipeline
+from edge.analytics.pipeline import BadOperatorState, BadState, Keep, Outcome, Pipeline
 from edge.analytics.wire import EXIT_WARM, FRAME_BYTES_MAX, HEAD, LOG_TIME, WARM, Frame, pack, pack_map
 from edge.core.batch import Batch, Lane, Record, Waveform
 from edge.core.catalogue import Tag, ValueKind
@@ -80,11 +80,17 @@ class Worker:
             sys.exit(EXIT_WARM)
         _give_back()
         anew: list[str] = []
-        if hello["state"]:
+        without: set[str] = set()
+        while hello["state"]:
             try:
-                anew = pipeline.restore(hello["state"])
+                anew = pipeline.restore(hello["state"], without)
+                break
+            except BadOperatorState as error:
+                pipeline = registry.build(hello["plan"])
+                without.add(error.name)
             except BadState as error:
                 pipeline, lost = registry.build(hello["plan"]), str(error)
+                break
         self._pipeline, self._outputs = pipeline, pipeline.outputs
         outputs = [
             [each.device, each.name, str(each.kind), each.unit, list(each.inputs), int(each.data_class)]

@@ -1,6 +1,8 @@
 """Event time: order, lateness, clocks that are set, quiet times, and states that are taken up anywhere."""
 
 import random
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from edge.analytics.conformance import check_operator
 from edge.analytics.operator import Reading, Rows
-from edge.analytics.pipeline import BadState, Outcome, Pipeline
+from edge.analytics.pipeline import BadOperatorState, BadState, Outcome, Pipeline
 from edge.core.batch import Batch, Event, Lane, Severity
 from edge.core.catalogue import Tag, ValueKind
 from tests.analytics.operators import Total
@@ -137,6 +139,22 @@ def test_a_damaged_state_is_refused_and_a_changed_pipeline_takes_up_what_it_know
     other.learn([SPEED])
     other.restore(state)
     assert readings(other.play([], T0 + 5 * S)) == []
+
+
+def test_an_operator_that_cannot_take_its_state_up_begins_anew_alone() -> None:
+    class Strict(Total):
+        def restore(self, state: Mapping[str, Any]) -> Sequence[str]:
+            raise KeyError("what this version does not know")
+
+    line = pipeline()
+    line.take([counts((1, 5), (3, 7))], T0)
+    strict = Pipeline([Total("press.total", "again"), Strict()], 1 * S)
+    with pytest.raises(BadOperatorState, match="total"):
+        strict.restore(line.state())
+    strict = Pipeline([Total("press.total", "again"), Strict()], 1 * S)
+    assert strict.restore(line.state(), {"total"}) == ["total"]
+    strict.learn([COUNT])
+    assert readings(strict.play([], T0 + 5 * S)) == [(3, 7)]
 
 
 def test_operators_in_a_circle_are_refused() -> None:

@@ -181,6 +181,20 @@ async def test_a_state_that_cannot_be_used_is_told_and_analytics_begin_anew(tmp_
         assert [event.kind for event in events if event.kind.startswith("analytics")] == ["analytics_state_lost"]
 
 
+async def test_a_worker_that_cannot_begin_costs_no_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeding, "BACKOFF_FIRST_S", 0.01)
+    async with staged(tmp_path, TOTALS) as stage:
+        await stage.log.append([stage.counts((0, 1)), stage.counts((60, 2))])
+        await finish(stage)
+        state = stage.log.followers["analytics"].state
+    broken = {**TOTALS, "parts": [{"kind": "no.such.module", "settings": {}}]}
+    async with staged(tmp_path, broken) as stage:
+        await stage.until(lambda: stage.analytics.health.restarts_total > 4)
+        _, events = await stage.records()
+        assert [event.kind for event in events if event.kind.startswith("analytics")] == ["analytics_failing"]
+        assert stage.log.followers["analytics"].state == state
+
+
 async def test_a_changed_plan_is_taken_up_while_running(tmp_path: Path) -> None:
     async with staged(tmp_path, PLAN) as stage:
         await stage.log.append([stage.counts((0, 10)), stage.counts((60, 41))])
