@@ -236,3 +236,10 @@ async def test_the_worker_of_a_core_that_is_gone_ends(tmp_path: Path) -> None:
         os.kill(pid, 0)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_the_core_and_a_worker_of_expressions_do_without_numba() -> None:
+    for module in ("edge.agent.run", "edge.analytics.worker, edge.analytics.derived, edge.analytics.alarms"):
+        program = f"import sys, {module}; print(*sorted({{'numba', 'scipy', 'llvmlite'}} & sys.modules.keys()))"
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == ""
