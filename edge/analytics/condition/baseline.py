@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-LEARN_COUNT = 60
-"""Values that make a baseline."""
+LEARN_COUNT = 144
+"""Values that make a baseline: a day of medians over ten minutes, for a plant has days and nights."""
 
 MAD_TO_SIGMA = 1.4826
 SIGMA_SHARE_MIN = 0.05

@@ -17,7 +17,7 @@ BLOCK_NS = 600 * 10**9
 """Baseline and drift are made of medians over ten minutes of running: single readings depend on each other."""
 
 HISTORY_MAX = 144
-DRIFT_SLACK = 1.0
+DRIFT_SLACK = 1.5
 DRIFT_LIMIT = 10.0
 """Of the cumulative sums, in robust sigma of the medians: about one false alarm in 10⁹ of them if they were Gaussian,
 so there is room for what they are not."""
@@ -125,7 +125,7 @@ class Judge:
             ZONE: self.clause,
             CHANGE: "ISO 20816-1, criterion II",
             HIGH: "own baseline: six robust sigma and twice the median",
-            DRIFT: "own baseline: CUSUM of medians over 10 min, slack 1 sigma, limit 10 sigma",
+            DRIFT: "own baseline: CUSUM of medians over 10 min, slack 1.5 sigma, limit 10 sigma",
         }
         return Finding(rule, is_on, value, limit, severity if is_on else Severity.INFO, clauses[rule], self.window[0])
 
