@@ -64,7 +64,7 @@ def test_a_zone_is_an_alarm_after_three_readings_and_over_after_three() -> None:
     assert facts["clause"] == "ISO 20816-3:2022 Table A.2"
     assert (facts["from"], facts["to"]) == ("2026-01-01T00:01:10.000000Z", "2026-01-01T00:01:30.000000Z")
     zones = [reading.value for reading in on.readings if operator.outputs[reading.output].name == "velocity_zone"]
-    assert zones == ["A"] * 5 + ["C"]
+    assert zones == ["A", "C"]
     off = feed(operator, [("velocity", 2.8)] * 3, start=200)
     assert alarms(off) == [("condition_alarm_over", "zone")]
     assert alarms(feed(operator, [("velocity", 6.0)] * 3, start=300)) == [("condition_alarm", "zone")]

@@ -223,9 +223,10 @@ class MachineWatch(Operator):
 
     def _judge(self, out: Derived, name: str, at: int, value: float) -> None:
         judge = self._judges[name]
+        zone = judge.zone.zone
         for finding in judge.feed(at, value, speed_bin(self._rpm)):
             self._tell_finding(out, name, at, finding)
-        if judge.zone.zone:
+        if judge.zone.zone != zone:
             self._tell(out, f"{name}_zone", at, judge.zone.zone)
         if judge.borders is not None and (left := judge.remaining()) is not None:
             for each, hours in zip(REMAINING, left, strict=True):
