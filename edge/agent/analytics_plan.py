@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.agent.energy_plan import plan as plan_energy
+from edge.agent.production_plan import ProductionPlanner, made_by
 from edge.analytics.condition.section import plan as plan_machine
 from edge.analytics.energy.names import figures_of
 from edge.analytics.energy.plan import read_plan
 from edge.analytics.expression.check import Checked, Known, Type, check
 from edge.analytics.expression.deadband import has_limit
 from edge.analytics.expression.syntax import ExpressionError
+from edge.analytics.production.section import edges_of
 from edge.analytics.section import AnalyticsSections, DerivedTag
 from edge.core.errors import Problem
 from edge.core.language import say
@@ -32,9 +34,14 @@ def plan(sections: "SiteSection", devices: Mapping[str, "Device"], folder: Path,
     """Return the worker's plan, None when nothing asks for a worker. What is wrong is told, each at its place."""
     energy = None
     if sections.energy is not None:
-        energy = plan_energy(sections.energy, devices, sections.timezone, folder, tell)
-    made = {f"{device}.{name}": unit for device, name, unit, _ in figures_of(read_plan(energy))} if energy else {}
-    tags = _Tags(sections, devices, made, tell)
+        energy = plan_energy(sections.energy, devices, sections.timezone, edges_of(sections.shifts), folder, tell)
+    producing = ProductionPlanner(sections, devices, energy, folder, tell)
+    made = {
+        f"{device}.{name}": Known(Type.NUMBER, unit or None)
+        for device, name, unit, _ in (figures_of(read_plan(energy)) if energy else ())
+    }
+    tags = _Tags(sections, devices, made | producing.made(), tell)
+    production = producing.check(tags)
     derived = {path: each for path in sections.derived if (each := tags.derived(path)) is not None}
     alarms = {name: each for name in sections.alarms if (each := _alarm(name, sections, tags, tell)) is not None}
     for key, count in (("derived", len(sections.derived)), ("alarms", len(sections.alarms))):
@@ -43,6 +50,8 @@ def plan(sections: "SiteSection", devices: Mapping[str, "Device"], folder: Path,
     parts: list[dict[str, Any]] = []
     if energy:
         parts.append({"kind": "energy", "settings": energy})
+    if production:
+        parts.append({"kind": "production", "settings": production})
     if derived:
         parts.append({"kind": "derived", "settings": derived})
     if alarms:
@@ -69,13 +78,15 @@ def made_tags(analytics: Mapping[str, Any] | None) -> Iterator[str]:
             yield from part["settings"]
         elif part["kind"] == "energy":
             yield from (f"{device}.{name}" for device, name, *_ in figures_of(read_plan(part["settings"])))
+        elif part["kind"] == "production":
+            yield from (path for path, _ in made_by(part["settings"]["machines"]))
 
 
 class _Tags:
     """What is known of every tag, the derived ones included."""
 
     def __init__(
-        self, sections: AnalyticsSections, devices: Mapping[str, "Device"], made: Mapping[str, str], tell: Tell
+        self, sections: AnalyticsSections, devices: Mapping[str, "Device"], made: Mapping[str, Known], tell: Tell
     ) -> None:
         self._sections = sections
         self._made = made
@@ -98,7 +109,7 @@ class _Tags:
                 return Known(Type.ANY)
             return Known(checked.type, checked.unit if unit is None else unit)
         if path in self._made:
-            return Known(Type.NUMBER, self._made[path] or None)
+            return self._made[path]
         device, _, name = path.partition(".")
         if device not in self._devices:
             return None

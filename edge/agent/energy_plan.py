@@ -51,19 +51,33 @@ def data_files(kind: str, folder: Path) -> dict[str, Path]:
 
 
 def plan(
-    section: EnergySection, devices: Mapping[str, "Device"], timezone: str, folder: Path, tell: Tell
+    section: EnergySection,
+    devices: Mapping[str, "Device"],
+    timezone: str,
+    shifts: Mapping[str, int],
+    folder: Path,
+    tell: Tell,
 ) -> dict[str, Any] | None:
-    """Return the settings of the part `energy`, JSON types; None if it is wrong, which is told at its places."""
-    return _Planner(section, devices, timezone, folder, tell).plan()
+    """Return the settings of the part `energy`, JSON types; None if it is wrong, which is told at its places.
+
+    `shifts` are the minutes of the day at which shifts begin and end.
+    """
+    return _Planner(section, devices, timezone, shifts, folder, tell).plan()
 
 
 class _Planner:
     def __init__(
-        self, section: EnergySection, devices: Mapping[str, "Device"], timezone: str, folder: Path, tell: Tell
+        self,
+        section: EnergySection,
+        devices: Mapping[str, "Device"],
+        timezone: str,
+        shifts: Mapping[str, int],
+        folder: Path,
+        tell: Tell,
     ) -> None:
         self._section, self._devices, self._folder = section, devices, folder
         self._zone = ZoneInfo(timezone)
-        self._timezone = timezone
+        self._timezone, self._shifts = timezone, shifts
         self._tell = tell
         self._failed = False
 
@@ -92,7 +106,7 @@ class _Planner:
             "editions": editions,
             "calendar": self._calendar(),
             "demand": self._demand(names),
-            "shifts": dict(self._section.shifts),
+            "shifts": dict(self._shifts),
             "factors": self._factors(),
             "area": self._section.area,
             "factor_set": self._section.factors or "",

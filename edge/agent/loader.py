@@ -3,7 +3,7 @@
 import difflib
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import cache
@@ -117,9 +117,8 @@ class _Builder:
 
     def _tell(self, problem: Problem, data: Mapping[str, Any]) -> None:
         """Keep a problem of analytics. A derived tag may be its expression alone: then it has no key `of`."""
-        path = problem.path
-        if path[0] == "derived" and path[-1] == "of" and isinstance(data["derived"].get(path[1]), str):
-            problem = replace(problem, path=path[:-1])
+        if problem.path[-1] in ("of", "when") and isinstance(_at(data, problem.path[:-1]), str):
+            problem = replace(problem, path=problem.path[:-1])
         self.problems.append(problem)
 
     def _uplinks(self, raw: Any, tags: Mapping[str, Collection[str]]) -> tuple[UplinkSection, ...]:
@@ -415,3 +414,10 @@ def _back(path: KeyPath, origins: Mapping[str, str]) -> KeyPath:
     if len(path) >= 2 and path[0] == "tags":
         return ("tags", origins.get(str(path[1]), path[1]), *path[2:])
     return path
+
+
+def _at(data: Any, path: Sequence[str | int]) -> Any:
+    """Return what stands at a path of the configuration, None where nothing does."""
+    for part in path:
+        data = data.get(part) if isinstance(data, dict) else None
+    return data

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from edge.analytics.energy.section import EnergySection
+from edge.analytics.production.section import Production, Shift
 from edge.core.data_class import DataClassName
 from edge.core.section import Duration, Pause, Section, Size
 
@@ -77,6 +78,12 @@ class AnalyticsSections(Section):
 
     energy: EnergySection | None = None
     """Energy, cost and carbon: meters and their tree, tariff, demand."""
+
+    shifts: Mapping[str, Shift] = {}
+    """The plant's shifts, of which planned time is made: `{early: '06:00', late: '14:00', night: '22:00'}`."""
+
+    production: Mapping[str, Production] = {}
+    """Machines: their states, parts and figures such as OEE."""
 
     derived: Mapping[str, DerivedTag] = {}
     """Tags made of other tags, by `device.tag`: an expression, or keys with `of`, `unit` and `class`."""

@@ -312,9 +312,6 @@ class EnergySection(Section):
     ) = None
     """Demand and its limit."""
 
-    shifts: Mapping[str, TimeOfDay] = {}
-    """When each shift begins: `{early: '06:00', late: '14:00', night: '22:00'}`."""
-
     area: str = ""
     """The area whose factors hold, as the factor sets write it: 重庆."""
 

@@ -1,0 +1,76 @@
+"""The published numbers of production, through `yulink replay` from a recording."""
+
+import contextlib
+import csv
+import io
+import json
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.agent.cli import main
+
+Row = tuple[datetime, str, str, float]
+BEGIN = datetime.fromisoformat("2026-03-02T08:00:00+08:00")
+MACHINE = """
+site: chongqing/plant-1
+shifts: {day: {from: '08:00', to: '16:30', breaks: 12:00-12:30}}
+devices:
+  cnc-07:
+    modbus: tcp://127.0.0.1:1
+    every: 1min
+    tags:
+      {status,alarm,part_count,good_count}: {at: holding/0, type: u16}
+production:
+  cnc-07:
+    states:
+      fault: cnc-07.alarm > 0
+      running: cnc-07.status == 2
+      idle: cnc-07.status == 1
+    parts: {tag: cnc-07.part_count, rolls_over_at: 65536}
+    good: cnc-07.good_count
+    ideal_cycle: 30s
+"""
+
+
+def replay(folder: Path, config: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return what a recording gives."""
+    (folder / "plant.yaml").write_text(config, "utf-8")
+    with (folder / "rows.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["ts", "device", "tag", "value"])
+        writer.writerows([at.isoformat(), device, tag, value] for at, device, tag, value in sorted(rows))
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert main(["replay", str(folder / "plant.yaml"), str(folder / "rows.csv"), "--jsonl"]) == 0
+    return [json.loads(line) for line in printed.getvalue().splitlines()]
+
+
+def shift() -> list[Row]:
+    """Return 480 planned minutes, of which 420 ran, 780 parts over a roll-over of their counter, 760 of them good."""
+    rows: list[Row] = []
+    ran = 0
+    for minute in range(515):
+        at = BEGIN + timedelta(minutes=minute)
+        stands = 240 <= minute < 270 or 60 <= minute < 90 or 300 <= minute < 330 or minute >= 510
+        rows += [
+            (at, "cnc-07", "status", 1 if stands else 2),
+            (at, "cnc-07", "alarm", int(300 <= minute < 330)),
+            (at, "cnc-07", "part_count", (65_500 + round(780 * ran / 420)) % 65_536),
+            (at, "cnc-07", "good_count", round(760 * ran / 420)),
+        ]
+        ran += not stands
+    return rows
+
+
+def test_oee_of_a_shift(tmp_path: Path) -> None:
+    lines = replay(tmp_path, MACHINE, shift())
+    found = {line["tag"]: line["value"] for line in lines if "tag" in line}
+    figures = [found[f"{name}_shift"] for name in ("availability", "effectiveness", "quality", "oee")]
+    assert figures == pytest.approx([0.8750, 0.9286, 0.9744, 0.7917], abs=5e-5)
+    assert found["planned_seconds_shift"] == 480 * 60
+    assert (found["parts_shift"], found["parts_good_shift"]) == (780, 760)
+    assert {line["event"]["kind"] for line in lines if "event" in line} == {"machine_stopped", "machine_stop_ended"}
