@@ -14,7 +14,7 @@ from edge.agent.energy_plan import data_files
 from edge.analytics.expression.check import Checked, Known, Type
 from edge.analytics.expression.deadband import has_limit
 from edge.analytics.expression.syntax import ExpressionError, parse, refs
-from edge.analytics.production.names import figures_of
+from edge.analytics.production.names import figures_of, inputs_of
 from edge.analytics.production.section import PartCounter, Production, Shift, StateRule, edges_of
 from edge.analytics.production.terms import STATES
 from edge.core.catalogue import ValueKind
@@ -246,7 +246,8 @@ class ProductionPlanner:
     def _tag(self, name: str, place: tuple[str, ...], path: str, tags: Tags, wanted: Type | None) -> None:
         known = tags.look_up(path)
         if known is None:
-            near = difflib.get_close_matches(path, tags.known(), 1, 0.6)
+            others = set(tags.known()) - {own for own, _ in made_by([self._machines[name]])}
+            near = difflib.get_close_matches(path, sorted(others), 1, 0.6)
             hint = say('did you mean "{near}"?', near=near[0]) if near else say("write device.tag")
             self._wrong((name, *place), say("there is no tag {path!r}", path=path), hint)
         elif wanted is Type.NUMBER and known.type not in (Type.NUMBER, Type.ANY):
@@ -288,7 +289,7 @@ class ProductionPlanner:
         """Refuse machines and derived tags that read from each other in a circle."""
         made = {path: name for name, machine in self._machines.items() for path, _ in made_by([machine])}
         made |= dict.fromkeys(self._sections.derived, "derived")
-        reads: dict[str, list[str]] = {name: machine["watched"] for name, machine in self._machines.items()}
+        reads: dict[str, list[str]] = {name: inputs_of(machine) for name, machine in self._machines.items()}
         reads["derived"] = []
         for each in self._sections.derived.values():
             try:

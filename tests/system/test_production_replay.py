@@ -23,7 +23,10 @@ devices:
     modbus: tcp://127.0.0.1:1
     every: 1min
     tags:
-      {status,alarm,part_count,good_count}: {at: holding/0, type: u16}
+      status: {at: holding/0, type: u16}
+      alarm: {at: holding/1, type: u16}
+      part_count: {at: holding/2, type: u16}
+      good_count: {at: holding/3, type: u16}
 production:
   cnc-07:
     states:

@@ -12,7 +12,7 @@ from edge.analytics.energy.grid import MINUTE_NS, NS_PER_S, Grid, Level
 from edge.analytics.energy.working_calendar import WorkingCalendar
 from edge.analytics.operator import NEVER, Derived, Operator, Output, Reading, Rows
 from edge.analytics.production.counter import Counter
-from edge.analytics.production.names import figures_of, levels_of
+from edge.analytics.production.names import figures_of, inputs_of, levels_of, roles_of
 from edge.analytics.production.page import NOT_ISSUED, Page
 from edge.analytics.production.planned import PlannedTime
 from edge.analytics.production.section import OTHER
@@ -25,7 +25,7 @@ from edge.core.quality import is_bad
 
 STARTED = "gateway_started"
 PROGRAMMES_MAX = 20
-_COUNTED = {"parts": "all", "good": "good", "scrap": "scrap"}
+COUNTED = ("parts", "good", "scrap")
 
 
 class MachineProduction(Operator):
@@ -37,11 +37,9 @@ class MachineProduction(Operator):
         self._settings = settings
         self._machine: str = settings["machine"]
         self.name = f"production {self._machine}"
-        self._counters = {
-            _COUNTED[key]: Counter(settings[key]["modulus"]) for key in _COUNTED if settings[key] is not None
-        }
-        self._roles = self._roles_of(settings)
-        self.inputs = sorted({*settings["watched"], *settings["reads"], *self._roles})
+        self._counters = {what: Counter(settings[what]["modulus"]) for what in COUNTED if settings[what] is not None}
+        self._roles = roles_of(settings)
+        self.inputs = inputs_of(settings)
         figures = list(figures_of(settings))
         self.outputs = [
             Output(self._machine, name, kind, unit, inputs, DataClass.PRODUCTION)
@@ -63,20 +61,6 @@ class MachineProduction(Operator):
         self._shares: dict[int, dict[tuple[str, str], int]] = {}
         self._energies: dict[int, float] = {}
         self._energy_until = NEVER
-
-    @staticmethod
-    def _roles_of(settings: Mapping[str, Any]) -> dict[str, list[str]]:
-        """Return what each tag is for besides the states."""
-        roles: dict[str, list[str]] = {}
-        for key, what in _COUNTED.items():
-            if settings[key] is not None:
-                roles.setdefault(settings[key]["tag"], []).append(what)
-        for key in ("energy", "reasons"):
-            if settings[key] is not None:
-                roles.setdefault(settings[key]["tag"], []).append(key)
-        if settings["programme"]:
-            roles.setdefault(settings["programme"], []).append("programme")
-        return roles
 
     @property
     def fingerprint(self) -> str:
@@ -203,9 +187,9 @@ class MachineProduction(Operator):
         for level in self._levels:
             page = self._page(level, made_at)
             page.count(what, gained, cycle, is_planned=is_planned)
-            if what == "all" and gained:
+            if what == "parts" and gained:
                 self._of_programme(page, self._programme)[0] += gained
-        if what == "all" and gained > 0:
+        if what == "parts" and gained > 0:
             if self._ran:
                 out.readings.append(
                     Reading(self._place["cycle_time_last"], ts, self._ran / NS_PER_S / gained, at=self._moment)
@@ -249,7 +233,7 @@ class MachineProduction(Operator):
     # ------------------------------------------------------------------ figures
 
     def _issue(self, out: Derived) -> None:
-        has_parts, has_cycle = "all" in self._counters, bool(self._settings["cycles"])
+        has_parts, has_cycle = "parts" in self._counters, bool(self._settings["cycles"])
         horizon = self._moment - self._settings["late_ns"]
         for level, pages in self._pages.items():
             for page in pages:

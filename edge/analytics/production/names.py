@@ -19,6 +19,22 @@ def levels_of(settings: Mapping[str, Any]) -> list[Level]:
     return [level for level in LEVELS if level is not Level.SHIFT or settings["shifts"]]
 
 
+def roles_of(settings: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return what each tag is for besides the states: `parts`, `good`, `scrap`, `energy`, `reasons`, `programme`."""
+    roles: dict[str, list[str]] = {}
+    for key in ("parts", "good", "scrap", "energy", "reasons"):
+        if settings[key] is not None:
+            roles.setdefault(settings[key]["tag"], []).append(key)
+    if settings["programme"]:
+        roles.setdefault(settings["programme"], []).append("programme")
+    return roles
+
+
+def inputs_of(settings: Mapping[str, Any]) -> list[str]:
+    """Return the paths of all tags that a machine reads."""
+    return sorted({*settings["watched"], *settings["reads"], *roles_of(settings)})
+
+
 def figures_of(settings: Mapping[str, Any]) -> Iterator[Figure]:
     """Yield all figures of one machine of the plan, in a fixed order."""
     number, states = ValueKind.FLOAT64, tuple(settings["watched"])

@@ -15,7 +15,7 @@ UNKNOWN_SHARE = 0.01
 """With more of the planned time unknown, what is made of it is uncertain."""
 
 _HOUR_S, _QUARTER_MINUTES = 3600.0, 15
-_PARTS = ("all", "good", "scrap")
+_PARTS = ("parts", "good", "scrap")
 Figure = tuple[str, float, int]
 """Name without its level, value, StatusCode."""
 
@@ -26,7 +26,7 @@ class Page:
 
     seconds      by state, of the whole interval
     planned      by state, of planned time
-    parts        all, good and scrap, of the whole interval; `planned_parts` of planned time
+    parts        `parts` (all), `good` and `scrap`, of the whole interval; `planned_parts` of planned time
     ideal        what the parts of planned time would have taken at best
     energy       kWh, by state; "" for what is not known of
     quarters     kWh and minutes of each quarter hour, by its begin
@@ -65,7 +65,7 @@ class Page:
         self.parts[what] = self.parts.get(what, 0.0) + number
         if is_planned:
             self.planned_parts[what] = self.planned_parts.get(what, 0.0) + number
-            if what == "all":
+            if what == "parts":
                 self.ideal += number * cycle_s * NS_PER_S
         self.is_changed = self.is_energy_changed = True
 
@@ -97,7 +97,7 @@ class Page:
         made = self.planned_parts
         if "good" in made:
             return made["good"]
-        return made.get("all", 0.0) - made["scrap"] if "scrap" in made else None
+        return made.get("parts", 0.0) - made["scrap"] if "scrap" in made else None
 
     def effectiveness(self) -> float:
         """Return effectiveness (performance), NaN while nothing ran."""
@@ -118,15 +118,15 @@ class Page:
         if has_parts:
             for what in _PARTS:
                 if what in self.parts:
-                    yield "parts" if what == "all" else f"parts_{what}", self.parts[what], 0
-            if self.parts.get("all", 0) > 0:
-                yield "cycle_time", seconds.get(RUNNING, 0) / NS_PER_S / self.parts["all"], quality
+                    yield "parts" if what == "parts" else f"parts_{what}", self.parts[what], 0
+            if self.parts.get("parts", 0) > 0:
+                yield "cycle_time", seconds.get(RUNNING, 0) / NS_PER_S / self.parts["parts"], quality
         if not self.planned:
             return
         if not busy:
             yield "availability", float("nan"), StatusCode.BAD_NO_COMMUNICATION
             return
-        produced, good = self.planned_parts.get("all", 0.0), self.good()
+        produced, good = self.planned_parts.get("parts", 0.0), self.good()
         found = oee(busy, running, self.ideal / produced if produced else 0.0, produced, good or 0.0)
         yield "availability", found.availability, quality
         if has_parts and good is not None and produced > 0:
@@ -141,7 +141,7 @@ class Page:
 
     def energy_figures(self, *, has_parts: bool) -> Iterator[Figure]:
         """Yield the figures that energy goes into."""
-        total, made = math.fsum(self.energy.values()), self.parts.get("all", 0.0)
+        total, made = math.fsum(self.energy.values()), self.parts.get("parts", 0.0)
         if has_parts and made > 0:
             yield "kwh_per_part", total / made, self.quality
         if total > 0:
