@@ -14,10 +14,9 @@ from edge.agent.energy_plan import data_files
 from edge.analytics.expression.check import Checked, Known, Type
 from edge.analytics.expression.deadband import has_limit
 from edge.analytics.expression.syntax import ExpressionError, parse, refs
-from edge.analytics.production.names import figures_of, inputs_of
+from edge.analytics.production.names import TEXT, figures_of, inputs_of
 from edge.analytics.production.section import PartCounter, Production, Shift, StateRule, edges_of
 from edge.analytics.production.terms import STATES
-from edge.core.catalogue import ValueKind
 from edge.core.errors import Problem
 from edge.core.language import say
 
@@ -314,7 +313,7 @@ def made_by(machines: Any) -> Iterator[tuple[str, Known]]:
     """Yield the tags that machines of a plan make."""
     for machine in machines:
         for name, kind, unit, _ in figures_of(machine):
-            type_ = Type.TEXT if kind is ValueKind.TEXT else Type.NUMBER
+            type_ = Type.TEXT if kind == TEXT else Type.NUMBER
             yield f"{machine['machine']}.{name}", Known(type_, unit or None)
 
 

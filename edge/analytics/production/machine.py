@@ -20,6 +20,7 @@ from edge.analytics.production.state import StateWatch
 from edge.analytics.production.stops import Facts, Stops, reason_of
 from edge.analytics.production.terms import FAULT, RUNNING, UNKNOWN
 from edge.core.batch import Event, Severity
+from edge.core.catalogue import ValueKind
 from edge.core.data_class import DataClass
 from edge.core.quality import is_bad
 
@@ -42,7 +43,7 @@ class MachineProduction(Operator):
         self.inputs = inputs_of(settings)
         figures = list(figures_of(settings))
         self.outputs = [
-            Output(self._machine, name, kind, unit, inputs, DataClass.PRODUCTION)
+            Output(self._machine, name, ValueKind(kind), unit, inputs, DataClass.PRODUCTION)
             for name, kind, unit, inputs in figures
         ]
         self._place = {name: place for place, (name, *_) in enumerate(figures)}

@@ -5,13 +5,13 @@ from typing import Any
 
 from edge.analytics.energy.grid import Level
 from edge.analytics.production.terms import UNKNOWN
-from edge.core.catalogue import ValueKind
 
 LEVELS = (Level.SHIFT, Level.DAY, Level.MONTH)
 """Levels that figures are given for."""
 
-Figure = tuple[str, ValueKind, str, tuple[str, ...]]
-"""Name, kind, unit and the paths of the tags it is made of."""
+NUMBER, TEXT = "float64", "text"
+Figure = tuple[str, str, str, tuple[str, ...]]
+"""Name, kind of the value (see `edge.core.catalogue.ValueKind`), unit and the paths of the tags it is made of."""
 
 
 def levels_of(settings: Mapping[str, Any]) -> list[Level]:
@@ -37,11 +37,11 @@ def inputs_of(settings: Mapping[str, Any]) -> list[str]:
 
 def figures_of(settings: Mapping[str, Any]) -> Iterator[Figure]:
     """Yield all figures of one machine of the plan, in a fixed order."""
-    number, states = ValueKind.FLOAT64, tuple(settings["watched"])
+    number, states = NUMBER, tuple(settings["watched"])
     counters = {what: (settings[what]["tag"],) for what in ("parts", "good", "scrap") if settings[what]}
     parts = counters.get("parts", ())
     everything = (*states, *(path for paths in counters.values() for path in paths))
-    yield "state", ValueKind.TEXT, "", states
+    yield "state", TEXT, "", states
     if parts:
         yield "cycle_time_last", number, "s", (*states, *parts)
     for level in levels_of(settings):
