@@ -153,18 +153,20 @@ class Gap(_message.Message):
     def __init__(self, rows: _Optional[int] = ..., ts_min: _Optional[int] = ..., ts_max: _Optional[int] = ..., reason: _Optional[str] = ..., data_class: _Optional[str] = ..., tags: _Optional[_Iterable[int]] = ..., tag_rows: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Catalogue(_message.Message):
-    __slots__ = ("gateway", "revision", "device", "protocol", "tags")
+    __slots__ = ("gateway", "revision", "device", "protocol", "tags", "hash")
     GATEWAY_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     TAGS_FIELD_NUMBER: _ClassVar[int]
+    HASH_FIELD_NUMBER: _ClassVar[int]
     gateway: str
     revision: int
     device: str
     protocol: str
     tags: _containers.RepeatedCompositeFieldContainer[Tag]
-    def __init__(self, gateway: _Optional[str] = ..., revision: _Optional[int] = ..., device: _Optional[str] = ..., protocol: _Optional[str] = ..., tags: _Optional[_Iterable[_Union[Tag, _Mapping]]] = ...) -> None: ...
+    hash: bytes
+    def __init__(self, gateway: _Optional[str] = ..., revision: _Optional[int] = ..., device: _Optional[str] = ..., protocol: _Optional[str] = ..., tags: _Optional[_Iterable[_Union[Tag, _Mapping]]] = ..., hash: _Optional[bytes] = ...) -> None: ...
 
 class Tag(_message.Message):
     __slots__ = ("id", "name", "kind", "unit", "ucum", "path", "classification", "inputs")

@@ -1,5 +1,6 @@
 """Catalogue messages: what the tag ids in the batches mean, a retained message a device."""
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -46,7 +47,7 @@ class Equipment:
 
 def encode_catalogue(gateway: str, device: str, tags: Iterable[Tag], equipment: Equipment, revision: int) -> bytes:
     """Return the payload of a device's catalogue message."""
-    message = pb.Catalogue(gateway=gateway, revision=revision, device=device, protocol=equipment.protocol)
+    message = pb.Catalogue(gateway=gateway, device=device, protocol=equipment.protocol)
     for tag in tags:
         message.tags.add(
             id=tag.id,
@@ -58,6 +59,8 @@ def encode_catalogue(gateway: str, device: str, tags: Iterable[Tag], equipment: 
             inputs=equipment.inputs.get(tag.name, ()),
             classification=equipment.classification.get(tag.name.partition("[")[0], ""),
         )
+    message.hash = hashlib.sha256(message.SerializeToString(deterministic=True)).digest()
+    message.revision = revision
     return compress(message.SerializeToString(deterministic=True), 3)
 
 

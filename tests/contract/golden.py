@@ -1,16 +1,18 @@
 """Makes the golden messages of the contract: `python -m tests.contract.golden`. Their keys are for testing only.
 
 Sealing draws random keys, so the files are made once and kept; the tests open them with every verifier and compare what
-stands in them with what goes in here.
+stands in them with what goes in here. `decoded.jsonl` is written from what goes in, not from what a decoder finds.
 """
 
 import json
+import math
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from google.protobuf.json_format import MessageToJson
 
 from edge.core.batch import Batch, Event, Lane, Severity, Waveform
 from edge.core.catalogue import Catalogue, ValueKind
@@ -18,8 +20,8 @@ from edge.core.clock import iso8601
 from edge.core.delivery import Gap, Identity, Parcel, Priority
 from edge.core.ledger import Line, Way
 from simulators.pki import make_pki
-from uplink.catalogue import Equipment, encode_catalogue
-from uplink.encode import encode
+from uplink.catalogue import Equipment, decode_catalogue, encode_catalogue
+from uplink.encode import decode, encode
 from uplink.health import CONTRACT
 from uplink.keys import CLASSICAL, HYBRID, make_key, write_key
 from uplink.seal import Sealer
@@ -146,6 +148,28 @@ def health() -> dict[str, bytes]:
     return {name: json.dumps(each, ensure_ascii=False).encode() for name, each in (("health", online), ("will", will))}
 
 
+def decoded(sent: dict[str, Parcel]) -> list[dict[str, Any]]:
+    """Return what a consumer has who has read all messages: readings, line of the ledger, health, what is missing."""
+    known, found = catalogue(), list[dict[str, Any]]()
+    for name, parcel in sent.items():
+        for record in parcel.records if name not in NOT_COUNTED else ():
+            if isinstance(record, Event) and record.kind == "ledger":
+                found.append({"ledger": json.loads(str(record.facts["line"]))})
+            if not isinstance(record, Batch):
+                continue
+            for tag_id, ts, value, quality in zip(
+                record.tag.tolist(), record.ts.tolist(), record.value.tolist(), record.quality.tolist(), strict=True
+            ):
+                tag = known[tag_id]
+                shown = tag.present(value)
+                empty = isinstance(shown, float) and not math.isfinite(shown)
+                reading = {"device": DEVICE, "tag": tag.name, "ts": ts, "value": None if empty else shown}
+                found.append(reading | {"unit": tag.unit, "quality": quality, "seq": parcel.seq})
+    found += ({"health": json.loads(each)} for each in health().values())
+    missing = {EPOCH: [2], NEXT_EPOCH: []}
+    return [*found, {"missing": {f"{GATEWAY} {epoch}": numbers for epoch, numbers in missing.items()}}]
+
+
 def make(folder: Path) -> None:
     """Write keys, messages and their index."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -166,8 +190,13 @@ def make(folder: Path) -> None:
         payload = sealer.announcement(topic) if plain is None else sealer.seal(topic, plain, number)
         (folder / f"{name}.bin").write_bytes(payload)
         index.append({"topic": topic, "file": f"{name}.bin"})
-        if plain is not None:
-            (folder / f"{name}.unsealed.bin").write_bytes(plain)
+        if plain is None:
+            return
+        (folder / f"{name}.unsealed.bin").write_bytes(plain)
+        if not topic.endswith("/health"):  # which is JSON as it stands
+            message = (decode_catalogue if "/catalog/" in topic else decode)(plain)
+            shown = MessageToJson(message, preserving_proto_field_name=True, ensure_ascii=False)
+            (folder / f"{name}.json").write_text(shown + "\n", encoding="utf-8")
 
     keep("key", f"v1/{GATEWAY}/key", None)
     equipment = Equipment("modbus", "workshop-2/line-1/cell-3", {"level": "process/internal"})
@@ -181,6 +210,8 @@ def make(folder: Path) -> None:
     for name, plain in health().items():
         keep(name, f"v1/{GATEWAY}/health", plain)
     (folder / "index.json").write_text(json.dumps(index, indent=2) + "\n")
+    lines = "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in decoded(sent))
+    (folder / "decoded.jsonl").write_text(lines, encoding="utf-8")
 
 
 if __name__ == "__main__":

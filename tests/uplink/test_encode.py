@@ -1,5 +1,6 @@
 """The message of the contract: what goes in comes out, in every lane, and nothing else is taken for a message."""
 
+import hashlib
 import math
 import struct
 from pathlib import Path
@@ -185,3 +186,17 @@ def test_the_catalogue_tells_what_a_derived_tag_is_made_of() -> None:
     equipment = Equipment("modbus", inputs={"mean": ("pump-3.temperature",)})
     told = decode_catalogue(encode_catalogue("chongqing/plant-1", "pump-3", tags, equipment, 1))
     assert [list(tag.inputs) for tag in told.tags] == [[], ["pump-3.temperature"]]
+
+
+def test_the_catalogue_has_the_same_hash_until_something_of_the_device_changes() -> None:
+    def told(unit: str, revision: int) -> pb.Catalogue:
+        tags = [Tag(1, "pump-3", "temperature", ValueKind.FLOAT64, unit)]
+        return decode_catalogue(encode_catalogue("chongqing/plant-1", "pump-3", tags, Equipment("modbus"), revision))
+
+    first, later = told("degC", 1), told("degC", 7)
+    assert (first.revision, later.revision, len(first.hash)) == (1, 7, 32)
+    assert first.hash == later.hash != told("K", 7).hash
+    digest = later.hash
+    later.ClearField("revision")
+    later.ClearField("hash")
+    assert hashlib.sha256(later.SerializeToString(deterministic=True)).digest() == digest
