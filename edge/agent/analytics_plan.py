@@ -2,18 +2,23 @@
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge.agent.baseline_plan import check as check_baselines
+from edge.agent.baseline_plan import plan as plan_baselines
+from edge.agent.circles import Place, tell_circles
 from edge.agent.energy_plan import plan as plan_energy
 from edge.agent.production_plan import ProductionPlanner, made_by
 from edge.analytics.condition.section import plan as plan_machine
+from edge.analytics.energy.baseline_section import figures_of as baseline_figures_of
 from edge.analytics.energy.names import figures_of
 from edge.analytics.energy.plan import read_plan
 from edge.analytics.expression.check import Checked, Known, Type, check
 from edge.analytics.expression.deadband import has_limit
-from edge.analytics.expression.syntax import ExpressionError
+from edge.analytics.expression.syntax import ExpressionError, parse, refs
+from edge.analytics.production.names import inputs_of
 from edge.analytics.production.section import edges_of
 from edge.analytics.section import AnalyticsSections, DerivedTag
 from edge.core.errors import Problem
@@ -36,12 +41,15 @@ def plan(sections: "SiteSection", devices: Mapping[str, "Device"], folder: Path,
     if sections.energy is not None:
         energy = plan_energy(sections.energy, devices, sections.timezone, edges_of(sections.shifts), folder, tell)
     producing = ProductionPlanner(sections, devices, energy, folder, tell)
-    made = {
-        f"{device}.{name}": Known(Type.NUMBER, unit or None)
-        for device, name, unit, _ in (figures_of(read_plan(energy)) if energy else ())
-    }
-    tags = _Tags(sections, devices, made | producing.made(), tell)
+    baselines = plan_baselines(sections.baselines, energy, sections.timezone, tell)
+    figures = [*(figures_of(read_plan(energy)) if energy else ())]
+    figures += [figure for each in baselines for figure in baseline_figures_of(each)]
+    made = {f"{device}.{name}": Known(Type.NUMBER, unit or None) for device, name, unit, _ in figures}
+    made |= producing.made()
+    tags = _Tags(sections, devices, made, tell)
     production = producing.check(tags)
+    check_baselines(baselines, tags.look_up, tags.known, made, tell)
+    _check_circles(sections, production, baselines, tell)
     derived = {path: each for path in sections.derived if (each := tags.derived(path)) is not None}
     alarms = {name: each for name in sections.alarms if (each := _alarm(name, sections, tags, tell)) is not None}
     for key, count in (("derived", len(sections.derived)), ("alarms", len(sections.alarms))):
@@ -52,6 +60,8 @@ def plan(sections: "SiteSection", devices: Mapping[str, "Device"], folder: Path,
         parts.append({"kind": "energy", "settings": energy})
     if production:
         parts.append({"kind": "production", "settings": production})
+    if baselines:
+        parts.append({"kind": "baselines", "settings": {"baselines": baselines}})
     if derived:
         parts.append({"kind": "derived", "settings": derived})
     if alarms:
@@ -80,6 +90,29 @@ def made_tags(analytics: Mapping[str, Any] | None) -> Iterator[str]:
             yield from (f"{device}.{name}" for device, name, *_ in figures_of(read_plan(part["settings"])))
         elif part["kind"] == "production":
             yield from (path for path, _ in made_by(part["settings"]["machines"]))
+        elif part["kind"] == "baselines":
+            for each in part["settings"]["baselines"]:
+                yield from (f"{device}.{name}" for device, name, *_ in baseline_figures_of(each))
+
+
+def _check_circles(
+    sections: "SiteSection", production: Mapping[str, Any] | None, baselines: Sequence[Mapping[str, Any]], tell: Tell
+) -> None:
+    reads: dict[Place, list[str]] = {("derived",): []}
+    makes: dict[Place, list[str]] = {("derived",): list(sections.derived)}
+    for each in sections.derived.values():
+        try:
+            reads["derived",] += refs(parse(each.of))
+        except ExpressionError:
+            continue  # it is told where it is checked
+    for machine in production["machines"] if production else ():
+        place = ("production", machine["machine"])
+        reads[place], makes[place] = inputs_of(machine), [path for path, _ in made_by([machine])]
+    for baseline in baselines:
+        place = ("baselines", baseline["name"])
+        reads[place] = [baseline["energy"], *baseline["drivers"]]
+        makes[place] = [f"{device}.{name}" for device, name, *_ in baseline_figures_of(baseline)]
+    tell_circles(reads, makes, tell)
 
 
 class _Tags:

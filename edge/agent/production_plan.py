@@ -2,7 +2,6 @@
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,7 +13,7 @@ from edge.agent.energy_plan import data_files
 from edge.analytics.expression.check import Checked, Known, Type
 from edge.analytics.expression.deadband import has_limit
 from edge.analytics.expression.syntax import ExpressionError, parse, refs
-from edge.analytics.production.names import TEXT, figures_of, inputs_of
+from edge.analytics.production.names import TEXT, figures_of
 from edge.analytics.production.section import PartCounter, Production, Shift, StateRule, edges_of
 from edge.analytics.production.terms import STATES
 from edge.core.errors import Problem
@@ -198,7 +197,6 @@ class ProductionPlanner:
                 self._tag(name, ("programme",), given.programme, tags, None)
             if given.reasons:
                 self._tag(name, ("reasons", "tag"), given.reasons.tag, tags, None)
-        self._circles()
         return {"machines": list(self._machines.values())} if self._machines else None
 
     def _names(self, name: str, machine: Mapping[str, Any]) -> None:
@@ -283,30 +281,6 @@ class ProductionPlanner:
         if section.deadband or device.spec.kind != "modbus":
             return None
         return round(STALE_POLLS * (section.every or device.section.every or device.every) * 1e9)
-
-    def _circles(self) -> None:
-        """Refuse machines and derived tags that read from each other in a circle."""
-        made = {path: name for name, machine in self._machines.items() for path, _ in made_by([machine])}
-        made |= dict.fromkeys(self._sections.derived, "derived")
-        reads: dict[str, list[str]] = {name: inputs_of(machine) for name, machine in self._machines.items()}
-        reads["derived"] = []
-        for each in self._sections.derived.values():
-            try:
-                reads["derived"] += refs(parse(each.of))
-            except ExpressionError:
-                continue
-        graph = {name: {made[path] for path in paths if made.get(path, name) != name} for name, paths in reads.items()}
-        for name, paths in reads.items():
-            if name != "derived" and any(made.get(path) == name for path in paths):
-                self._wrong((name,), say("{path} is made of itself: {circle}", path=name, circle=f"{name} → {name}"),
-                            say("break the circle"), on="key")  # fmt: skip
-        try:
-            list(TopologicalSorter(graph).static_order())
-        except CycleError as error:
-            circle = list(reversed(error.args[1]))
-            first = next(name for name in circle if name in self._machines)
-            message = say("{path} is made of itself: {circle}", path=first, circle=" → ".join(circle))
-            self._wrong((first,), message, say("break the circle"), on="key")
 
 
 def made_by(machines: Any) -> Iterator[tuple[str, Known]]:

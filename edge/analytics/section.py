@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from edge.analytics.energy.baseline_section import BaselineSection
 from edge.analytics.energy.section import EnergySection
 from edge.analytics.production.section import Production, Shift
 from edge.core.data_class import DataClassName
@@ -84,6 +85,9 @@ class AnalyticsSections(Section):
 
     production: Mapping[str, Production] = {}
     """Machines: their states, parts and figures such as OEE."""
+
+    baselines: Mapping[str, BaselineSection] = {}
+    """Energy baselines, by name: what energy a meter would have used before, and what is saved against that."""
 
     derived: Mapping[str, DerivedTag] = {}
     """Tags made of other tags, by `device.tag`: an expression, or keys with `of`, `unit` and `class`."""
