@@ -1,6 +1,7 @@
 """A machine's production in event time: states, planned time, parts, stops, and what late readings change."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,6 +17,7 @@ from edge.analytics.operator import Derived, Rows
 from edge.analytics.production.counter import Counter
 from edge.analytics.production.machine import MachineProduction
 from edge.analytics.production.planned import PlannedTime
+from edge.core.batch import Event, Severity
 from edge.core.quality import StatusCode
 
 S = 10**9
@@ -117,6 +119,19 @@ def test_bad_readings_are_unknown_and_never_off() -> None:
     bad = [int(StatusCode.BAD_NO_COMMUNICATION) * (ts - BEGIN in (2 * MIN, 3 * MIN)) for _, ts, _ in readings]
     found = figures(asked, run(asked, readings, BEGIN + 4 * MIN, bad))
     assert [state for _, state, *_ in found["state"]] == ["running", "unknown", "running"]
+
+
+def test_while_the_gateway_was_off_the_state_is_unknown_though_no_tag_is_watched_for_silence() -> None:
+    asked = plan(stale={})
+    machine = MachineProduction(asked)
+    derived = machine.push(rows_of(machine, trace([2] * 60)), BEGIN + HOUR)
+    started = Event(BEGIN + 3 * HOUR, "gateway", "gateway_started", Severity.INFO, "", {})
+    nothing = machine.push(replace(rows_of(machine, []), events=[started]), BEGIN + HOUR + S)
+    assert not nothing.readings
+    again = machine.push(rows_of(machine, trace([2] * 331, BEGIN + 3 * HOUR)), BEGIN + 9 * HOUR)
+    found = figures(asked, Derived([*derived.readings, *again.readings]))
+    assert last(found, "state_seconds_unknown_shift") == 2 * 3600 + 60
+    assert last(found, "availability_shift") == 1.0
 
 
 def test_no_reading_at_all_in_planned_time_is_no_availability() -> None:

@@ -56,6 +56,7 @@ class MachineProduction(Operator):
         self._pages: dict[Level, list[Page]] = {level: [] for level in self._levels}
         self._moment = NEVER
         self._told = NEVER
+        self._starts: list[int] = []
         self._programme = ""
         self._was_fault = False
         self._ran = 0
@@ -73,22 +74,20 @@ class MachineProduction(Operator):
     def push(self, rows: Rows, now: int) -> Derived:
         """Take readings, and follow the machine moment after moment."""
         out, row, at = Derived(), 0, rows.at.tolist()
-        starts = [event.ts for event in rows.events if event.kind == STARTED and self._moment < event.ts <= now]
+        self._starts += [event.ts for event in rows.events if event.kind == STARTED and event.ts > self._moment]
         self._watch.load(rows)
         while True:
             moments = [each for each in (at[row] if row < len(at) else None, self.due()) if each is not None]
-            moment = min([*moments, *starts], default=None)
+            moment = min(moments, default=None)
             if moment is None or moment > now:
                 return out
             if self._moment == NEVER:
                 self._moment = moment
                 self._open(moment)
-            if moment in starts:
-                # Nobody looked while the gateway was off.
-                starts = [each for each in starts if each != moment]
-                self._advance(moment, out, UNKNOWN)
-            else:
-                self._advance(moment, out, self._watch.current)
+            # From the last reading before a start of the gateway up to it, nobody looked.
+            was_off = any(moment <= start and not (row < len(at) and at[row] < start) for start in self._starts)
+            self._advance(moment, out, UNKNOWN if was_off else self._watch.current)
+            self._starts = [start for start in self._starts if start > moment]
             first = row
             while row < len(at) and at[row] <= moment:
                 row += 1
@@ -102,7 +101,8 @@ class MachineProduction(Operator):
         """Return when an interval ends, a delay is over, a tag has been silent too long, or a stop is no micro-stop."""
         if self._moment == NEVER:
             return None
-        dues = [page.end for pages in self._pages.values() for page in pages if page.revision == NOT_ISSUED]
+        dues = list(self._starts)
+        dues += [page.end for pages in self._pages.values() for page in pages if page.revision == NOT_ISSUED]
         dues += [each for each in (self._watch.due(self._moment), self._stops.due(self._moment)) if each is not None]
         return min((each for each in dues if each > self._moment), default=None)
 
@@ -110,6 +110,7 @@ class MachineProduction(Operator):
         """Move what is waited for."""
         if self._moment != NEVER:
             self._moment += by
+        self._starts = [start + by for start in self._starts]
         self._watch.shift(by)
         self._stops.shift(by)
 
@@ -297,6 +298,7 @@ class MachineProduction(Operator):
             "pages": [page.state() for level in self._levels for page in self._pages[level]],
             "moment": self._moment,
             "told": self._told,
+            "starts": list(self._starts),
             "programme": self._programme,
             "was fault": self._was_fault,
             "ran": self._ran,
@@ -316,7 +318,7 @@ class MachineProduction(Operator):
         for each in state["pages"]:
             page = Page.of(each)
             self._pages[page.level].append(page)
-        self._moment, self._told = state["moment"], state["told"]
+        self._moment, self._told, self._starts = state["moment"], state["told"], list(state["starts"])
         self._programme, self._was_fault = state["programme"], state["was fault"]
         self._ran, self._energy_until = state["ran"], state["energy until"]
         for minute, name, programme, ns in state["shares"]:
