@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 import aiosqlite
 
+from buffer.aggregates import Aggregates
 from buffer.database import Database
 from buffer.log_time import LogTime
 from buffer.vault import Vault
 from buffer.writer import Writer
-from edge.core.batch import Record
+from edge.core.batch import Batch, Record
 from edge.core.errors import CorruptSegment
+from edge.core.interval import Level
 
 READ_SEGMENTS_MAX = 500
 READ_ROWS_MAX = 50_000
@@ -33,7 +35,15 @@ class Follower:
     state     what was committed with it; empty for one that is new, None when it is there and cannot be opened
     """
 
-    def __init__(self, name: str, database: Database, writer: Writer, vault: Vault, time: LogTime) -> None:
+    def __init__(
+        self,
+        name: str,
+        database: Database,
+        writer: Writer,
+        vault: Vault,
+        time: LogTime,
+        aggregates: Aggregates,
+    ) -> None:
         self.name = name
         self.position = 0
         self.state: bytes | None = b""
@@ -41,11 +51,20 @@ class Follower:
         self._writer = writer
         self._vault = vault
         self._time = time
+        self._aggregates = aggregates
 
     @classmethod
-    async def load(cls, name: str, database: Database, writer: Writer, vault: Vault, time: LogTime) -> "Follower":
+    async def load(
+        cls,
+        name: str,
+        database: Database,
+        writer: Writer,
+        vault: Vault,
+        time: LogTime,
+        aggregates: Aggregates,
+    ) -> "Follower":
         """Take up where the last run stopped. One that is new begins at the log's end."""
-        follower = cls(name, database, writer, vault, time)
+        follower = cls(name, database, writer, vault, time, aggregates)
         follower.position = writer.position
         db = database.db
         for position, state in await db.execute_fetchall(
@@ -114,11 +133,21 @@ class Follower:
             self._writer.changed.clear()
             await self._writer.changed.wait()
 
-    async def commit(self, position: int, state: bytes, records: Sequence[Record] = ()) -> None:
-        """Store what was made of the log up to a position, and the state for what comes next, in one transaction."""
+    async def commit(
+        self,
+        position: int,
+        state: bytes,
+        records: Sequence[Record] = (),
+        figures: Sequence[tuple[Level, Batch]] = (),
+    ) -> None:
+        """Store what was made of the log up to a position, and the state for what comes next, in one transaction.
+
+        `figures` are those of the records that are kept as aggregates too.
+        """
 
         async def step(db: aiosqlite.Connection) -> None:
             await self._write(db, position, state)
+            await self._aggregates.put(db, figures)
 
         def then(_: object) -> None:
             self.position, self.state = position, state

@@ -13,6 +13,7 @@ from typing import Any
 import aiosqlite
 
 from buffer import ledger_lines, recovery
+from buffer.aggregates import KEEP_S, AggregateCounters, Aggregates
 from buffer.change_secret import change_secret
 from buffer.classes import ClassMap
 from buffer.cuts import new_epoch
@@ -62,6 +63,9 @@ class LogStatistics:
     disk_bytes_max: int
     disk_free_bytes: int
     disk_free_min: int
+    aggregate_bytes: int
+    aggregates_forgotten_total: int
+    aggregates_corrupt_total: int
     outage_s: float | None
     position: int
     writable: bool
@@ -72,10 +76,12 @@ class Log:
     """An open log. One process, one event loop. Get it from `open_log`.
 
     classes    which tag is of which data class
+    aggregates what became of the figures kept for months
     retention  keeps the limits; its `on_dropped` tells what they take, inside the transaction that takes it
     """
 
     retention: Retention
+    aggregates: AggregateCounters
 
     def __init__(
         self, database: Database, writer: Writer, vault: Vault, catalogue: Catalogue, classes: ClassMap, clock: Clock
@@ -239,6 +245,9 @@ class Log:
             disk_bytes_max=int(self.retention.limits.bytes_max),
             disk_free_bytes=free_bytes(self._database.path),
             disk_free_min=int(self.retention.limits.free_min),
+            aggregate_bytes=self.retention.aggregate_bytes,
+            aggregates_forgotten_total=self.aggregates.forgotten,
+            aggregates_corrupt_total=self.aggregates.corrupt,
             outage_s=self._outage_s(),
             position=self._writer.position,
             writable=counters.writable,
@@ -259,6 +268,7 @@ async def open_log(
     keep_s: float = 7 * 86400,
     bytes_max: float = 4e9,
     free_min: float = 0.0,
+    aggregates_s: float = KEEP_S,
     first_tag_id: int = 1,
     secret: str | None = None,
     secret_before: str | None = None,
@@ -276,6 +286,7 @@ async def open_log(
         keep_s: how long committed data stays for queries and replays.
         bytes_max: the database is kept below this; protected classes may take a tenth more.
         free_min: the database does not grow while less than this is free on the disk; protected classes leave half.
+        aggregates_s: how long figures of minutes to hours are kept; those of longer intervals are for ten years.
         first_tag_id: the least id that a new tag gets.
         secret: seals what is stored from now on; needed as long as the log is sealed.
         secret_before: the one the log was sealed with until now, to change it for `secret`, or for none.
@@ -307,10 +318,14 @@ async def open_log(
             outbox = await ParcelOutbox.load(name, epochs[name], database, writer, log, time, patterns)
             writer.on_stored.append(outbox.stored)
             log._outboxes[name] = outbox
+        aggregates = Aggregates(vault, aggregates_s)
         for name in followers:
-            log.followers[name] = await Follower.load(name, database, writer, vault, time)
+            log.followers[name] = await Follower.load(name, database, writer, vault, time, aggregates)
         outboxes, limits = list(log._outboxes.values()), Limits(keep_s, bytes_max, free_min)
-        log.retention = Retention(path, limits, time, outboxes, writer.ledger, vault, list(log.followers.values()))
+        log.retention = Retention(
+            path, limits, time, outboxes, writer.ledger, aggregates, vault, list(log.followers.values())
+        )
+        log.aggregates = aggregates.counters
         if salvaged is not None:
             log._damaged_total += 1
             await recovery.record_losses(db, salvaged.lost, outboxes)

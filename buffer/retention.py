@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from buffer import gaps
+from buffer.aggregates import Aggregates
 from buffer.cuts import Forgotten
 from buffer.follower import Follower
 from buffer.ledger import Ledger
@@ -23,7 +24,7 @@ from buffer.log_time import LogTime
 from buffer.outbox import END, ParcelOutbox
 from buffer.ranges import Ranges, between, borders_of, common, joined, same_side
 from buffer.records import in_segments
-from buffer.room import PAYLOAD_FACTOR, Limits, Room, free_bytes, main_file_bytes, measure, needed
+from buffer.room import PAYLOAD_FACTOR, Limits, Room, aggregate_bytes, free_bytes, main_file_bytes, measure, needed
 from buffer.schema import EVENT_KIND, WAVEFORM_KIND, number
 from buffer.thin import kept_rows
 from buffer.vault import Vault
@@ -91,6 +92,7 @@ class Retention:
         time: LogTime,
         outboxes: Sequence[ParcelOutbox],
         ledger: Ledger,
+        aggregates: Aggregates,
         vault: Vault,
         followers: Sequence[Follower] = (),
     ) -> None:
@@ -101,11 +103,13 @@ class Retention:
         self.rows_thinned = 0
         self.room = Room(0, 0, 0)
         self.payload_on_file = 0
+        self.aggregate_bytes = 0
         self._path = path
         self._time = time
         self._outboxes = outboxes
         self._followers = followers
         self._ledger = ledger
+        self._aggregates = aggregates
         self._vault = vault
         self._budget = 0
         self._done_through: dict[object, int] = {}
@@ -133,11 +137,13 @@ class Retention:
         factor = max(self.room.used / self.payload_on_file, 1.0) if self.payload_on_file > 0 else PAYLOAD_FACTOR
         factor = min(factor, FACTOR_MAX)
         undelivered = max((outbox.backlog().stored_bytes for outbox in self._outboxes), default=0) * factor
-        now = Room(self.room.used, main_file_bytes(self._path), free_bytes(self._path))
+        file = main_file_bytes(self._path) - self.aggregate_bytes
+        now = Room(self.room.used, file, free_bytes(self._path))
         return now.allowed(self.limits, protected=False) - undelivered, factor
 
     async def measure(self, db: aiosqlite.Connection) -> None:
         """Look at what the log takes of the disk."""
+        self.aggregate_bytes = await aggregate_bytes(db)
         self.room = await measure(db, self._path)
 
     async def make_room(self, db: aiosqlite.Connection, need: int = 0) -> None:
@@ -352,7 +358,8 @@ class Retention:
             await db.execute("DELETE FROM parcel WHERE last < ? AND state >= 2", (oldest,))
             await db.execute(
                 "DELETE FROM key WHERE id < (SELECT max(id) FROM key WHERE first <= ?)"
-                " AND NOT EXISTS (SELECT 1 FROM quarantine)",
+                " AND NOT EXISTS (SELECT 1 FROM quarantine)"
+                " AND NOT EXISTS (SELECT 1 FROM aggregate WHERE aggregate.key = key.id AND aggregate.key > 0)",
                 (oldest,),
             )
             await db.execute(
@@ -360,6 +367,7 @@ class Retention:
                 (oldest, DataClass.EVENT, events_told, told),
             )
         await self._ledger.prune(db)
+        await self._aggregates.prune(db)
         # Below the guard the file keeps its free pages: what it gives back there, it would not get again.
         if self.room.free >= self.limits.free_min:
             await db.execute_fetchall("PRAGMA incremental_vacuum(2000)")

@@ -26,7 +26,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A measurement, in bytes: `used` by pages with content, `file` on disk, `free` on the file system."""
+    """A measurement, in bytes: `used` by pages with content, `file` on disk, `free` on the file system.
+
+    Aggregates are in neither of the first two.
+    """
 
     used: int
     file: int
@@ -73,9 +76,15 @@ async def used_bytes(db: aiosqlite.Connection) -> int:
     return pages * await number(db, "PRAGMA page_size")
 
 
+async def aggregate_bytes(db: aiosqlite.Connection) -> int:
+    """Return what aggregates take: the limit of the log is not for them, so that neither takes the other's place."""
+    return await number(db, "SELECT sum(bytes) FROM aggregate_level")
+
+
 async def measure(db: aiosqlite.Connection, path: Path) -> Room:
     """Return the room as it is now."""
-    return Room(await used_bytes(db), main_file_bytes(path), free_bytes(path))
+    beside = await aggregate_bytes(db)
+    return Room(await used_bytes(db) - beside, main_file_bytes(path) - beside, free_bytes(path))
 
 
 def needed(payload_bytes: int, segments: int) -> int:

@@ -17,16 +17,19 @@ from typing import Any
 import numpy as np
 
 from buffer import pages
+from buffer.aggregates import LEVEL_SHIFT, NUMBERS, RECOUNT, merge, opened
 from buffer.records import kind_of, rows_of, times_of
 from buffer.schema import create
 from buffer.vault import Vault
 from edge.core.batch import Batch, Event, Record
 from edge.core.catalogue import ValueKind
+from edge.core.codec import encode
 from edge.core.data_class import DataClass
 from edge.core.errors import CorruptSegment
 from edge.core.language import say
 
 RANGE = 1024
+_DAY_S = 86_400
 FAILURES_MAX = 20_000
 END = 2**62
 COPIED_WHOLE = (
@@ -114,6 +117,7 @@ def salvage(path: Path, vault: Vault) -> Salvaged:
             _copy_table(source, target, table, done)
         vault.learn(target.execute("SELECT id, wrapped FROM key").fetchall())
         _copy_records(path, source, target, vault.read, done)
+        _copy_aggregates(path, source, target, vault, done)
         target.execute("COMMIT")
     put_in_place(rescue, path, done.aside)
     return done
@@ -215,11 +219,11 @@ def _copy_table(source: sqlite3.Connection, target: sqlite3.Connection, table: s
 
 
 def _ranges(
-    source: sqlite3.Connection, query: str, first: int, last: int
+    source: sqlite3.Connection, query: str, first: int, last: int, step: int = RANGE
 ) -> Iterator[tuple[list[tuple[Any, ...]], tuple[int, int] | None]]:
     """Yield rows by ranges of positions, and each range in which nothing can be read."""
     failures = 0
-    stack = [(start, min(start + RANGE - 1, last)) for start in range(first, last + 1, RANGE)][::-1]
+    stack = [(start, min(start + step - 1, last)) for start in range(first, last + 1, step)][::-1]
     while stack:
         low, high = stack.pop()
         try:
@@ -315,6 +319,49 @@ def _copy_records(
     for low, high in unknown:
         if high < END and not any(position in kept for position in range(low, high + 1)):
             done.lost.append(Lost(low, high))
+
+
+def _copy_aggregates(
+    path: Path, source: sqlite3.Connection, target: sqlite3.Connection, vault: Vault, done: Salvaged
+) -> None:
+    """Bring pages of aggregates over: day after day through the table, and what it does not give up from its leaves."""
+    whole = True
+    for number in NUMBERS.values():
+        low = number << LEVEL_SHIFT
+        bounds = [low, low + round(path.stat().st_mtime) + _DAY_S]
+        for place, what in enumerate(("min", "max")):
+            try:
+                asked = f"SELECT {what}(page) FROM aggregate NOT INDEXED WHERE page BETWEEN ? AND ?"
+                ((found,),) = source.execute(asked, (low, low + (1 << LEVEL_SHIFT) - 1))
+            except sqlite3.Error:
+                whole = False
+            else:
+                bounds[place] = found if found is not None else low
+        query = "SELECT page, key, data FROM aggregate NOT INDEXED WHERE page BETWEEN ? AND ?"
+        for rows, lost in _ranges(source, query, bounds[0], bounds[1], _DAY_S):
+            whole = whole and not lost
+            target.executemany("INSERT OR IGNORE INTO aggregate VALUES (?, ?, ?)", rows)
+    if not whole:
+        done.unsure.add("aggregate")
+        for page, found in pages.rows(path):
+            if len(found) == 3 and found[0] is None and page >> LEVEL_SHIFT in NUMBERS.values():
+                _add_page(target, vault, page, found[1], found[2])
+    target.execute(RECOUNT)
+
+
+def _add_page(target: sqlite3.Connection, vault: Vault, page: int, key: Any, data: Any) -> None:
+    """Keep a page that a leaf had, together with what is here: a leaf that was given up may have an older state."""
+    if not isinstance(key, int) or not isinstance(data, bytes):
+        return
+    try:
+        figures = opened(vault, page, data)
+        for (here,) in target.execute("SELECT data FROM aggregate WHERE page = ?", (page,)):
+            figures = merge(Batch.concat([figures, opened(vault, page, here)]))
+            data = vault.seal(page, encode(figures))
+            key = vault.sealing_key
+    except CorruptSegment:
+        return
+    target.execute("INSERT OR REPLACE INTO aggregate VALUES (?, ?, ?)", (page, key, data))
 
 
 def _is_named(record: Record, tags: set[int]) -> bool:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import aiosqlite
 
-from buffer import ledger
+from buffer import aggregates, ledger
 from edge.core import lock
 from edge.core.errors import LogError
 from edge.core.language import say
 
 APPLICATION_ID = 0x59554C4B
 WAVEFORM_KIND, EVENT_KIND = 3, 4  # of a segment, as the codec numbers them
-VERSION = 6
+VERSION = 7
 
 FOLLOWER = """
 CREATE TABLE IF NOT EXISTS follower (name TEXT PRIMARY KEY, position INTEGER NOT NULL, state BLOB NOT NULL)
@@ -60,6 +60,7 @@ CREATE TABLE quarantine (id INTEGER PRIMARY KEY, consumer TEXT NOT NULL, epoch I
     + ledger.TABLES
     + ledger.FIRST
     + FOLLOWER
+    + aggregates.TABLES
 )
 
 _CREATE = f"BEGIN; {_TABLES} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION}; COMMIT;"
@@ -118,6 +119,8 @@ _UPGRADES = {
     """
     + ledger.FIRST
     + "INSERT INTO ledger_first SELECT device, min(hour), 0 FROM ledger GROUP BY device;",
+    # Batches of format 6 have no revisions, and what intervals amounted to lies in them alone.
+    6: aggregates.TABLES,
 }
 """Format → the statements that make the next one of it."""
 

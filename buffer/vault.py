@@ -58,6 +58,11 @@ class Vault:
         self._now = None if secret is None else _Secret(secret)
         self._former = None if former is None else _Secret(former)
 
+    @property
+    def sealing_key(self) -> int:
+        """The number of the data key that seals now, 0 for none."""
+        return self._key_id
+
     def learn(self, rows: Iterable[tuple[int, bytes]]) -> None:
         """Take up the data keys on file.
 

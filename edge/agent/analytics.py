@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from buffer.aggregates import by_level
 from buffer.follower import Follower, Stored
 from edge.agent.worker_link import Answer, WorkerDied, WorkerLink, worker_started
 from edge.analytics.wire import NOTED
@@ -23,6 +24,7 @@ from edge.core.batch import Batch, Event, Record, Severity, Waveform
 from edge.core.catalogue import Catalogue, ValueKind
 from edge.core.clock import Clock
 from edge.core.data_class import DataClass
+from edge.core.interval import Level
 from edge.core.language import say
 
 FOLLOWER = "analytics"
@@ -43,7 +45,7 @@ log = logging.getLogger("yulink.analytics")
 
 @dataclass(frozen=True, slots=True)
 class DerivedTag:
-    """A tag that analytics make, and the paths of what it is made of."""
+    """A tag that analytics make, the paths of what it is made of, and the level of its intervals if it has any."""
 
     device: str
     name: str
@@ -51,6 +53,7 @@ class DerivedTag:
     unit: str
     inputs: tuple[str, ...]
     data_class: DataClass
+    level: Level | None = None
 
     @property
     def path(self) -> str:
@@ -125,6 +128,7 @@ class Analytics:
         self._link: WorkerLink | None = None
         self._warm = False
         self._inputs: frozenset[str] = frozenset()
+        self._levels: dict[int, Level] = {}
         self._wanted = np.empty(0, np.int32)
         self._known_id = 0
         self._portion = PORTION
@@ -183,12 +187,21 @@ class Analytics:
             await self._lose_state("the key it was sealed with is gone")
         ready = await link.hello(self._plan, self._follower.state or b"")
         tags = [
-            DerivedTag(device, name, ValueKind(kind), unit, tuple(inputs), DataClass(data_class))
-            for device, name, kind, unit, inputs, data_class in ready["outputs"]
+            DerivedTag(
+                device,
+                name,
+                ValueKind(kind),
+                unit,
+                tuple(inputs),
+                DataClass(data_class),
+                Level(level) if level else None,
+            )
+            for device, name, kind, unit, inputs, data_class, level in ready["outputs"]
         ]
         self._ready(tags)
         ids = {tag.path: self._catalogue.intern(tag.device, tag.name, tag.kind, tag.unit).id for tag in tags}
         await link.name_outputs(ids)
+        self._levels = {ids[tag.path]: tag.level for tag in tags if tag.level is not None}
         self._inputs = frozenset(ready["inputs"])
         self._known_id, self._wanted = 0, np.empty(0, np.int32)
         await self._tell_tags(link)
@@ -273,7 +286,8 @@ class Analytics:
 
     async def _commit_answer(self, position: int, answer: Answer, events: Sequence[Event] = ()) -> None:
         records = [*answer.records, *events]
-        await self._follower.commit(position, answer.state, records)
+        batches = [record for record in answer.records if isinstance(record, Batch)]
+        await self._follower.commit(position, answer.state, records, by_level(batches, self._levels))
         for record in records:
             if isinstance(record, Event):
                 self.health.events_total += 1

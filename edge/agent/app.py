@@ -118,6 +118,7 @@ class Agent:
                     keep_s=limits.keep,
                     bytes_max=limits.max,
                     free_min=limits.free,
+                    aggregates_s=limits.aggregates,
                     first_tag_id=first_tag_id(self._clock),
                     secret=secret,
                     secret_before=secret_before,

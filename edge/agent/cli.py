@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from edge.core.errors import ConfigError, WrongInput, YulinkError
+from edge.core.interval import Level
 from edge.core.language import say
 
 EXIT_OK = 0
@@ -364,6 +365,27 @@ def parser() -> argparse.ArgumentParser:
     ledger.add_argument("--hours", type=int, default=24, metavar="N", help=say("the last N hours; default: 24"))
     ledger.add_argument("--json", action="store_true", help=say("print one JSON object a line"))
 
+    energy = _command(
+        commands,
+        "energy",
+        _energy,
+        say("show energy, cost and production by interval, as they are kept for months"),
+        "yulink energy plant.yaml incomer --level 1d --from 2026-01-01",
+    )
+    _config(energy)
+    energy.add_argument("device", nargs="?", metavar="METER", help=say("only of this meter, machine or part"))
+    _data_dir(energy)
+    energy.add_argument(
+        "--level", choices=[str(each) for each in Level], default="1d", help=say("how long intervals are; default: 1d")
+    )
+    energy.add_argument("--from", dest="begin", default="", metavar="TIME", help=say("the first, in the plant's time"))
+    energy.add_argument("--to", dest="end", default="", metavar="TIME", help=say("up to, but not with; default: now"))
+    form = energy.add_mutually_exclusive_group()
+    form.add_argument(
+        "--json", dest="form", action="store_const", const="json", help=say("print one JSON object a line")
+    )
+    form.add_argument("--csv", dest="form", action="store_const", const="csv", help=say("print comma-separated values"))
+
     quarantine = _command(
         commands,
         "quarantine",
@@ -593,6 +615,14 @@ def _ledger(arguments: argparse.Namespace) -> int:
     from edge.agent.ledger_command import run
 
     return run(arguments.config, arguments.data_dir, arguments.device, arguments.hours, json_output=arguments.json)
+
+
+def _energy(arguments: argparse.Namespace) -> int:
+    from edge.agent.energy_command import run
+
+    begin, end = arguments.begin, arguments.end
+    form = arguments.form or "table"
+    return run(arguments.config, arguments.data_dir, arguments.device, arguments.level, begin, end, form)
 
 
 def _replay(arguments: argparse.Namespace) -> int:

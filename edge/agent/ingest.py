@@ -1,7 +1,7 @@
 """Between driver and log: plausibility and report by exception, over whole columns at once."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -86,7 +86,7 @@ class Ingest:
         implausible = ruled & ((value < self._low[place]) | (value > self._high[place])) & ~bad_mask(batch.quality)
         quality = np.where(implausible, np.uint32(StatusCode.BAD_OUT_OF_RANGE), batch.quality)
         keep = self._changed(place, ruled & (self._deadband[place] > 0), value, quality, batch.ts)
-        marked = Batch(batch.tag, batch.ts, batch.value, quality) if implausible.any() else batch
+        marked = replace(batch, quality=quality) if implausible.any() else batch
         return marked, None if keep.all() else keep
 
     def _changed(

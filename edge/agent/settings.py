@@ -21,6 +21,7 @@ from edge.core.section import Duration, SecretName, Section, Size, refuse
 from uplink.section import UplinkSection
 
 SITE_LENGTH_MAX = 128
+AGGREGATES_MIN_S = 184 * 86400.0
 _SITE = re.compile(r"[a-z0-9][a-z0-9_-]*/[a-z0-9][a-z0-9_-]*")
 
 
@@ -48,6 +49,15 @@ def _check_timezone(name: str) -> str:
     return name
 
 
+def _check_aggregates(seconds: float) -> float:
+    if seconds < AGGREGATES_MIN_S:
+        refuse(
+            say("aggregates are kept for half a year at least"),
+            say("write 184d or more; readings themselves go after `keep`"),
+        )
+    return seconds
+
+
 class LogSection(Section):
     """What is kept on this machine's disk."""
 
@@ -59,6 +69,10 @@ class LogSection(Section):
 
     free: Size = 500e6
     """How much of the disk stays free: with less the log does not grow, and new readings take the place of old ones."""
+
+    aggregates: Annotated[Duration, AfterValidator(_check_aggregates)] = 200 * 86400.0
+    """How long the figures of minutes, quarter hours and hours are kept, 184d at least. Those of shifts, days and
+    months stay for ten years. They lie beside the readings and are not counted in `max`."""
 
     encrypt: SecretName | None = None
     """The secret that seals what lies on disk, of at least 16 characters. It is needed as long as the log is sealed."""

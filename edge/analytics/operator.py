@@ -16,6 +16,7 @@ import numpy.typing as npt
 from edge.core.batch import Event, Waveform
 from edge.core.catalogue import ValueKind
 from edge.core.data_class import DataClass
+from edge.core.interval import Level
 
 NEVER = -(2**62)
 """An event time before all others."""
@@ -23,7 +24,11 @@ NEVER = -(2**62)
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A tag that an operator makes. `inputs` are the paths of the tags it is made of; the catalogue tells them."""
+    """A tag that an operator makes. `inputs` are the paths of the tags it is made of; the catalogue tells them.
+
+    `level` is that of the intervals it gives figures of, None where it gives none: figures are kept for months. Each
+    begins on a whole second.
+    """
 
     device: str
     name: str
@@ -31,6 +36,11 @@ class Output:
     unit: str = ""
     inputs: tuple[str, ...] = ()
     data_class: DataClass = DataClass.TELEMETRY
+    level: Level | None = None
+
+    def __post_init__(self) -> None:
+        if self.level is not None and self.kind is not ValueKind.FLOAT64:
+            raise ValueError(f"{self.path}: a figure of intervals is a float64")
 
     @property
     def path(self) -> str:

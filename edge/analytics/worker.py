@@ -93,7 +93,10 @@ class Worker:
                 break
         self._pipeline, self._outputs = pipeline, pipeline.outputs
         outputs = [
-            [each.device, each.name, str(each.kind), each.unit, list(each.inputs), int(each.data_class)]
+            [
+                *(each.device, each.name, str(each.kind), each.unit, list(each.inputs), int(each.data_class)),
+                str(each.level or ""),
+            ]
             for each in pipeline.outputs.values()
         ]
         ready = {"inputs": pipeline.inputs, "outputs": outputs, "anew": anew, "lost": lost}
@@ -140,6 +143,7 @@ def records_of(outcome: Outcome, outputs: Mapping[str, Output], ids: Mapping[str
                 [each.ts for _, each in chosen],
                 values,
                 [each.quality for _, each in chosen],
+                [each.revision for _, each in chosen],
             )
     for path, wave in outcome.waveforms:
         yield Waveform(ids[path], wave.ts, wave.rate_hz, wave.full_scale, wave.samples, wave.quality)

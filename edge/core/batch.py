@@ -37,6 +37,8 @@ class Batch:
     ts       int64[n]    source time, nanoseconds since 1970 UTC
     value    float64[n], int64[n], or object[n] holding `str`
     quality  uint32[n]   OPC UA StatusCode
+    revision uint32[n]   0 at first; a correction of what was given out for the same tag and `ts` has a higher one.
+                         None where all are 0, as for everything that devices tell
 
     Build one with `Batch.of`. "Transform" means "new batch". `==` compares contents; NaN equals NaN.
     """
@@ -45,6 +47,7 @@ class Batch:
     ts: npt.NDArray[np.int64]
     value: npt.NDArray[Any]
     quality: npt.NDArray[np.uint32]
+    revision: npt.NDArray[np.uint32] | None = None
 
     def __post_init__(self) -> None:
         for name, dtype in _COLUMNS:
@@ -52,7 +55,11 @@ class Batch:
                 raise TypeError(f"Batch.{name} must be {dtype}, got {getattr(self, name).dtype}")
         if self.value.dtype not in _LANES:
             raise TypeError(f"Batch.value must be float64, int64 or object, got {self.value.dtype}")
-        for column in (self.tag, self.ts, self.value, self.quality):
+        if self.revision is not None and self.revision.dtype != np.uint32:
+            raise TypeError(f"Batch.revision must be uint32, got {self.revision.dtype}")
+        for column in (self.tag, self.ts, self.value, self.quality, self.revision):
+            if column is None:
+                continue
             if column.ndim != 1 or len(column) != len(self.tag):
                 raise ValueError("Batch columns must be one-dimensional and of equal length")
             if not column.flags.c_contiguous:
@@ -67,6 +74,7 @@ class Batch:
         ts: int | Iterable[int] | npt.NDArray[Any],
         value: Sequence[Any] | npt.NDArray[Any],
         quality: int | Iterable[int] | npt.NDArray[Any] = StatusCode.GOOD,
+        revision: Iterable[int] | npt.NDArray[Any] | None = None,
     ) -> "Batch":
         """Build a batch, converting each column; a single `ts` or `quality` holds for every row.
 
@@ -78,7 +86,10 @@ class Batch:
             values[:] = value
         else:
             values = np.ascontiguousarray(value, lane.dtype)
-        return cls(tags, _column(ts, len(tags), np.int64), values, _column(quality, len(tags), np.uint32))
+        revisions = None if revision is None else _column(revision, len(tags), np.uint32)
+        if revisions is not None and not revisions.any():
+            revisions = None
+        return cls(tags, _column(ts, len(tags), np.int64), values, _column(quality, len(tags), np.uint32), revisions)
 
     @classmethod
     def empty(cls, lane: Lane) -> "Batch":
@@ -97,6 +108,9 @@ class Batch:
             np.concatenate([batch.ts for batch in batches]),
             np.concatenate([batch.value for batch in batches]),
             np.concatenate([batch.quality for batch in batches]),
+            None
+            if all(batch.revision is None for batch in batches)
+            else np.concatenate([batch.revisions() for batch in batches]),
         )
 
     @property
@@ -106,7 +120,12 @@ class Batch:
 
     def take(self, rows: npt.NDArray[Any] | slice) -> "Batch":
         """Return the rows picked by a boolean mask, an index array or a slice of step 1."""
-        return Batch(self.tag[rows], self.ts[rows], self.value[rows], self.quality[rows])
+        revision = None if self.revision is None else self.revision[rows]
+        return Batch(self.tag[rows], self.ts[rows], self.value[rows], self.quality[rows], revision)
+
+    def revisions(self) -> npt.NDArray[np.uint32]:
+        """Return the revision of each row, also where all are 0."""
+        return np.zeros(len(self.tag), np.uint32) if self.revision is None else self.revision
 
     def __len__(self) -> int:
         return len(self.tag)
@@ -119,6 +138,7 @@ class Batch:
             and np.array_equal(self.tag, other.tag)
             and np.array_equal(self.ts, other.ts)
             and np.array_equal(self.quality, other.quality)
+            and np.array_equal(self.revisions(), other.revisions())
             and np.array_equal(self.value, other.value, equal_nan=self.lane is Lane.FLOAT)
         )
 

@@ -5,7 +5,7 @@ Layout, little-endian; see `buffer/FORMAT.md` for the database around it:
     offset size  field
     0      2     magic "YS"
     2      1     version, 1
-    3      1     kind: 0 float, 1 int, 2 text batch, 3 waveform, 4 event
+    3      1     kind: 0 float, 1 int, 2 text batch, 3 waveform, 4 event; 5, 6, 7 the same batches with revisions
     4      4     rows (samples for a waveform)
     8      4     size of the plain body in bytes
     12     4     CRC-32 of everything from offset 16 on, continued from the CRC-32 of bytes 0 to 11
@@ -30,6 +30,7 @@ _HEADER = struct.Struct("<2sBBIII")
 _WAVEFORM = struct.Struct("<iqddIB")
 _KIND_WAVEFORM = 3
 _KIND_EVENT = 4
+_REVISED = 5  # more than the lane
 
 
 def encode(record: Record) -> bytes:
@@ -72,7 +73,9 @@ def _plain(record: Record) -> tuple[int, bytes]:
     match record:
         case Batch():
             columns = (record.ts.tobytes(), record.tag.tobytes(), record.quality.tobytes())
-            return int(record.lane), b"".join((*columns, _values(record)))
+            if record.revision is None:
+                return int(record.lane), b"".join((*columns, _values(record)))
+            return _REVISED + int(record.lane), b"".join((*columns, record.revision.tobytes(), _values(record)))
         case Waveform():
             is_float = record.samples.dtype == np.float32
             head = _WAVEFORM.pack(record.tag, record.ts, record.rate_hz, record.full_scale, record.quality, is_float)
@@ -99,11 +102,14 @@ def _record(kind: int, rows: int, body: bytes) -> Record:
     if kind == _KIND_EVENT:
         ts, source, name, severity, message, facts = json.loads(body.decode("utf-8", "surrogatepass"))
         return Event(ts, source, name, Severity(severity), message, facts)
-    lane = Lane(kind)
+    lane = Lane(kind - _REVISED if kind >= _REVISED else kind)
     ts = np.frombuffer(body, np.int64, rows, 0)
     tag = np.frombuffer(body, np.int32, rows, 8 * rows)
     quality = np.frombuffer(body, np.uint32, rows, 12 * rows)
-    return Batch(tag, ts, _read_values(lane, rows, body, 16 * rows), quality)
+    if kind < _REVISED:
+        return Batch(tag, ts, _read_values(lane, rows, body, 16 * rows), quality)
+    revision = np.frombuffer(body, np.uint32, rows, 16 * rows)
+    return Batch(tag, ts, _read_values(lane, rows, body, 20 * rows), quality, revision)
 
 
 def _read_values(lane: Lane, rows: int, body: bytes, start: int) -> Any:

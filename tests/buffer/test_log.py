@@ -215,7 +215,7 @@ async def test_a_file_of_an_old_format_opens_for_ever(tmp_path: Path, version: i
         assert values(rest.records) == list(range(20, 25))
 
 
-@pytest.mark.parametrize(("version", "data_class"), [(3, ""), (4, "telemetry"), (5, "telemetry")])
+@pytest.mark.parametrize(("version", "data_class"), [(3, ""), (4, "telemetry"), (5, "telemetry"), (6, "telemetry")])
 async def test_gaps_and_backlog_of_an_old_format_come_through(tmp_path: Path, version: int, data_class: str) -> None:
     path = tmp_path / "log.sqlite3"
     path.write_bytes((Path(__file__).parent / "databases" / f"format-{version}.sqlite3").read_bytes())

@@ -8,6 +8,7 @@ from edge.core.batch import Batch, Event, Lane, Severity, Waveform
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 TAG_IDS = st.integers(1, 2**31 - 1)
+CODES = st.integers(0, 2**32 - 1)
 TEXTS = st.text(st.characters(), max_size=20)  # surrogates included: a device may send anything
 
 
@@ -17,10 +18,10 @@ def batches(draw: st.DrawFn, lane: Lane | None = None, rows_max: int = 20) -> Ba
     lane = draw(st.sampled_from(Lane)) if lane is None else lane
     values = {Lane.FLOAT: st.floats(), Lane.INT: INT64, Lane.TEXT: TEXTS}[lane]
     rows = draw(
-        st.lists(st.tuples(TAG_IDS, INT64, values, st.integers(0, 2**32 - 1)), max_size=rows_max),
+        st.lists(st.tuples(TAG_IDS, INT64, values, CODES, st.sampled_from((0, 0, 1, 2**32 - 1))), max_size=rows_max),
     )
-    tag, ts, value, quality = zip(*rows, strict=True) if rows else ((), (), (), ())
-    return Batch.of(lane, tag, ts, value, quality)
+    tag, ts, value, quality, revision = zip(*rows, strict=True) if rows else ((), (), (), (), ())
+    return Batch.of(lane, tag, ts, value, quality, revision)
 
 
 @st.composite
