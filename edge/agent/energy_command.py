@@ -57,17 +57,17 @@ def run(config: Path, data_dir: Path, device: str | None, level: str, begin: str
     if last <= first:
         raise WrongInput(say("--to is not after --from"), say("both are local times of the plant"))
     wanted = Wanted(device, Level(level), first, last)
-    write = _WRITERS[how](sys.stdout, zone)
-    found = asyncio.run(_print(data_dir / LOG_NAME, settings.log_secrets(), wanted, write))
+    found = asyncio.run(_print(data_dir / LOG_NAME, settings.log_secrets(), wanted, zone, how))
     if not found and how == "table":
         print(say("there are no figures of this level for this time"))
     return 0
 
 
-async def _print(path: Path, secrets: tuple[str | None, str | None], wanted: Wanted, write: "_Writer") -> int:
+async def _print(path: Path, secrets: tuple[str | None, str | None], wanted: Wanted, zone: ZoneInfo, how: str) -> int:
     count = 0
     async with open_view(path, *secrets) as view:
         _check(view, wanted.device)
+        write = _WRITERS[how](sys.stdout, zone)
         async for figure in _figures(view, wanted):
             write.put(figure)
             count += 1

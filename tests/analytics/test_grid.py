@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.analytics.energy.grid import MINUTE_NS, Grid, Level
+from edge.analytics.energy.grid import MINUTE_NS, Grid
+from edge.core.interval import Level
 
 SHANGHAI = Grid("Asia/Shanghai", {"early": 6 * 60, "late": 14 * 60, "night": 22 * 60})
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edge.analytics.energy.book import Book
 from edge.analytics.energy.demand_watch import DemandWatch
 from edge.analytics.energy.figures import Figures, outputs_of
-from edge.analytics.energy.grid import MINUTE_NS, NS_PER_S, Grid, Level
+from edge.analytics.energy.grid import MINUTE_NS, NS_PER_S, Grid
 from edge.analytics.energy.marks import Mark
 from edge.analytics.energy.meters import MILLIONTHS, Meters, shuffled, unshuffled
 from edge.analytics.energy.names import STATED, SUMMED
@@ -26,6 +26,7 @@ from edge.analytics.energy.statement import Statement
 from edge.analytics.energy.tariff import Tariff, Timetable
 from edge.analytics.operator import NEVER, Derived, Operator, Rows
 from edge.core.batch import Event, Severity
+from edge.core.interval import Level
 from edge.core.quality import bad_mask
 
 _NO_PRICE = (-1, -1.0)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.analytics.energy.grid import Grid, Interval, Level
+from edge.analytics.energy.grid import Grid, Interval
+from edge.core.interval import Level
 
 I64 = NDArray[np.int64]
 Price = tuple[int, float]

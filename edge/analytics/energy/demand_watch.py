@@ -6,13 +6,14 @@ import numpy as np
 
 from edge.analytics.energy.demand import forecast, needed_reduction, sliding_demand
 from edge.analytics.energy.figures import Figures
-from edge.analytics.energy.grid import MINUTE_NS, NS_PER_S, Grid, Level
+from edge.analytics.energy.grid import MINUTE_NS, NS_PER_S, Grid
 from edge.analytics.energy.load_forecast import LoadForecast
 from edge.analytics.energy.marks import Mark
 from edge.analytics.energy.meters import MILLIONTHS, Meters
 from edge.analytics.energy.plan import DemandPlan
 from edge.analytics.operator import NEVER, Derived
 from edge.core.batch import Event, Severity
+from edge.core.interval import Level
 
 RECENT_MINUTES = 3
 """The power of so many minutes is what a forecast expects to go on."""

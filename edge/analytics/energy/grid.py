@@ -3,23 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from enum import StrEnum
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
+from edge.core.interval import Level
+
 NS_PER_S = 1_000_000_000
 MINUTE_NS = 60 * NS_PER_S
-
-
-class Level(StrEnum):
-    """How long an interval is; the text ends the names of its tags."""
-
-    MINUTE = "1min"
-    QUARTER = "15min"
-    HOUR = "1h"
-    SHIFT = "shift"
-    DAY = "1d"
-    MONTH = "1mo"
 
 
 @dataclass(frozen=True, slots=True)

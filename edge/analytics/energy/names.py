@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from edge.analytics.energy.grid import Level
 from edge.analytics.energy.plan import EnergyPlan, Metered
 from edge.analytics.energy.tariff_rules import RATES
+from edge.core.interval import Level
 
 SUMMED = (Level.QUARTER, Level.HOUR, Level.SHIFT, Level.DAY, Level.MONTH)
 """Levels that energy is given for besides the minute."""

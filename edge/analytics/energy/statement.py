@@ -13,7 +13,7 @@ from edge.analytics.energy.book import NOT_ISSUED, Page
 from edge.analytics.energy.demand_watch import DemandWatch
 from edge.analytics.energy.factors import Factor, FactorSet, NoFactor, Purpose
 from edge.analytics.energy.figures import Figures
-from edge.analytics.energy.grid import Grid, Level
+from edge.analytics.energy.grid import Grid
 from edge.analytics.energy.marks import Mark
 from edge.analytics.energy.meters import MILLIONTHS
 from edge.analytics.energy.names import CO2, COAL, SITE, STATED
@@ -22,6 +22,7 @@ from edge.analytics.energy.power_factor import adjustment, power_factor
 from edge.analytics.energy.tariff_rules import RATES
 from edge.analytics.operator import Derived
 from edge.core.batch import Event, Severity
+from edge.core.interval import Level
 
 CALIBRATION_DAYS = 30
 _PURPOSES = ((COAL, Purpose.COAL_EQUIVALENT), (CO2, Purpose.CO2))

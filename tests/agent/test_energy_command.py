@@ -1,0 +1,72 @@
+"""`yulink energy`: kept figures as a table, CSV and JSON lines."""
+
+import asyncio
+import json
+from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from buffer.log import open_log
+from edge.agent.app import LOG_NAME
+from edge.agent.cli import main
+from edge.core.batch import Batch, Lane
+from edge.core.catalogue import ValueKind
+from edge.core.clock import SystemClock
+from edge.core.interval import Level
+
+CONFIG = "site: chongqing/plant-1\ntimezone: Asia/Shanghai\ndevices: {}\n"
+DAYS = [int(datetime(2026, 1, day, tzinfo=ZoneInfo("Asia/Shanghai")).timestamp()) * 10**9 for day in range(1, 5)]
+
+
+@pytest.fixture
+def plant(tmp_path: Path) -> list[str]:
+    """Arguments for a plant that has kept four days of two meters, one of them corrected."""
+    (tmp_path / "plant.yaml").write_text(CONFIG)
+    asyncio.run(_keep(tmp_path / LOG_NAME))
+    return [str(tmp_path / "plant.yaml"), "--data-dir", str(tmp_path), "--from", "2026-01-02", "--to", "2026-01-04"]
+
+
+async def _keep(path: Path) -> None:
+    async with open_log(path, SystemClock(), followers=["analytics"]) as log:
+        ids = [log.catalogue.intern(name, "energy_1d", ValueKind.FLOAT64, "kWh").id for name in ("incomer", "press")]
+        batch = Batch.of(Lane.FLOAT, ids * 4, [ts for ts in DAYS for _ in ids], [float(n) for n in range(8)])
+        again = Batch.of(Lane.FLOAT, ids[:1], DAYS[1:2], [22.5], 0x40000000, [3])
+        await log.append([batch])
+        follower = log.followers["analytics"]
+        for each in (batch, again):
+            await follower.commit(follower.position, b"", [], [(Level.DAY, each)])
+
+
+def test_days_of_a_meter_are_the_plants_days(plant: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["energy", *plant, "--csv"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "begin,device,tag,value,unit,quality,revision",
+        "2026-01-02T00:00:00+08:00,incomer,energy_1d,22.5,kWh,0x40000000,3",
+        "2026-01-02T00:00:00+08:00,press,energy_1d,3.0,kWh,0x00000000,0",
+        "2026-01-03T00:00:00+08:00,incomer,energy_1d,4.0,kWh,0x00000000,0",
+        "2026-01-03T00:00:00+08:00,press,energy_1d,5.0,kWh,0x00000000,0",
+    ]
+    assert main(["energy", *plant, "incomer", "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["device"], line["value"], line["revision"]) for line in lines] == [
+        ("incomer", 22.5, 3),
+        ("incomer", 4.0, 0),
+    ]
+    assert main(["energy", *plant, "press"]) == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()][1:] == [
+        ["2026-01-02", "00:00", "press", "energy_1d", "3", "kWh", "Good"],
+        ["2026-01-03", "00:00", "press", "energy_1d", "5", "kWh", "Good"],
+    ]
+    assert main(["energy", *plant, "--level", "1h"]) == 0
+    assert capsys.readouterr().out == "there are no figures of this level for this time\n"
+
+
+def test_wrong_words_say_what_to_write(plant: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["energy", *plant, "incomr"]) == 2
+    assert capsys.readouterr().err == "error: the log has nothing of 'incomr'\nhelp: did you mean 'incomer'?\n"
+    assert main(["energy", *plant[:-1], "yesterday"]) == 2
+    assert "--to yesterday is not a time" in capsys.readouterr().err
+    assert main(["energy", *plant[:-1], "2026-01-01"]) == 2
+    assert "--to is not after --from" in capsys.readouterr().err
