@@ -11,6 +11,7 @@ import pytest
 from buffer.log import open_log
 from edge.agent.app import LOG_NAME
 from edge.agent.cli import main
+from edge.analytics.energy.figures import level_of
 from edge.core.batch import Batch, Lane
 from edge.core.catalogue import ValueKind
 from edge.core.clock import SystemClock
@@ -25,7 +26,7 @@ def plant(tmp_path: Path) -> list[str]:
     """Arguments for a plant that has kept four days of two meters, one of them corrected."""
     (tmp_path / "plant.yaml").write_text(CONFIG)
     asyncio.run(_keep(tmp_path / LOG_NAME))
-    return [str(tmp_path / "plant.yaml"), "--data-dir", str(tmp_path), "--from", "2026-01-02", "--to", "2026-01-04"]
+    return ["--data-dir", str(tmp_path), "--from", "2026-01-02", "--to", "2026-01-04", str(tmp_path / "plant.yaml")]
 
 
 async def _keep(path: Path) -> None:
@@ -66,7 +67,13 @@ def test_days_of_a_meter_are_the_plants_days(plant: list[str], capsys: pytest.Ca
 def test_wrong_words_say_what_to_write(plant: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["energy", *plant, "incomr"]) == 2
     assert capsys.readouterr().err == "error: the log has nothing of 'incomr'\nhelp: did you mean 'incomer'?\n"
-    assert main(["energy", *plant[:-1], "yesterday"]) == 2
+    assert main(["energy", *plant, "--to", "yesterday"]) == 2
     assert "--to yesterday is not a time" in capsys.readouterr().err
-    assert main(["energy", *plant[:-1], "2026-01-01"]) == 2
+    assert main(["energy", *plant, "--to", "2026-01-01"]) == 2
     assert "--to is not after --from" in capsys.readouterr().err
+
+
+def test_what_ends_the_name_of_a_figure_is_its_level() -> None:
+    names = {"energy_1min": "1min", "cost_1mo": "1mo", "energy_shift": "shift", "demand_max_1mo": "1mo"}
+    assert {name: level_of(name) for name in names} == names
+    assert [level_of(name) for name in ("demand", "energy_forecast_15min", "voltage_unbalance")] == [None] * 3
