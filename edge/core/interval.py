@@ -12,3 +12,9 @@ class Level(StrEnum):
     SHIFT = "shift"
     DAY = "1d"
     MONTH = "1mo"
+
+
+def level_of(name: str) -> Level | None:
+    """Return the level of a figure's intervals by the end of its name; None for what is shown at an instant."""
+    end = name.rpartition("_")[2]
+    return Level(end) if end in list(Level) and "_forecast_" not in name else None

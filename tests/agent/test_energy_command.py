@@ -11,11 +11,10 @@ import pytest
 from buffer.log import open_log
 from edge.agent.app import LOG_NAME
 from edge.agent.cli import main
-from edge.analytics.energy.figures import level_of
 from edge.core.batch import Batch, Lane
 from edge.core.catalogue import ValueKind
 from edge.core.clock import SystemClock
-from edge.core.interval import Level
+from edge.core.interval import Level, level_of
 
 CONFIG = "site: chongqing/plant-1\ntimezone: Asia/Shanghai\ndevices: {}\n"
 DAYS = [int(datetime(2026, 1, day, tzinfo=ZoneInfo("Asia/Shanghai")).timestamp()) * 10**9 for day in range(1, 5)]

@@ -8,7 +8,7 @@ from edge.analytics.energy.plan import EnergyPlan
 from edge.analytics.operator import Derived, Output, Reading
 from edge.core.catalogue import ValueKind
 from edge.core.data_class import DataClass
-from edge.core.interval import Level
+from edge.core.interval import level_of
 from edge.core.quality import StatusCode
 
 _PLAIN = Mark(0)
@@ -38,9 +38,3 @@ def outputs_of(plan: EnergyPlan) -> list[Output]:
     for device, name, unit, inputs in figures_of(plan):
         found[device, name] = Output(device, name, ValueKind.FLOAT64, unit, inputs, DataClass.ENERGY, level_of(name))
     return list(found.values())
-
-
-def level_of(name: str) -> Level | None:
-    """Return the level of a figure's intervals by the end of its name; None for what is shown at an instant."""
-    end = name.rpartition("_")[2]
-    return Level(end) if end in list(Level) and "_forecast_" not in name else None

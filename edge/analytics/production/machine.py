@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from edge.analytics.energy.grid import MINUTE_NS, NS_PER_S, Grid, Level
+from edge.analytics.energy.grid import MINUTE_NS, NS_PER_S, Grid
 from edge.analytics.energy.working_calendar import WorkingCalendar
 from edge.analytics.operator import NEVER, Derived, Operator, Output, Reading, Rows
 from edge.analytics.production.counter import Counter
@@ -22,6 +22,7 @@ from edge.analytics.production.terms import FAULT, RUNNING, UNKNOWN
 from edge.core.batch import Event, Severity
 from edge.core.catalogue import ValueKind
 from edge.core.data_class import DataClass
+from edge.core.interval import Level, level_of
 from edge.core.quality import is_bad
 
 STARTED = "gateway_started"
@@ -43,7 +44,7 @@ class MachineProduction(Operator):
         self.inputs = inputs_of(settings)
         figures = list(figures_of(settings))
         self.outputs = [
-            Output(self._machine, name, ValueKind(kind), unit, inputs, DataClass.PRODUCTION)
+            Output(self._machine, name, ValueKind(kind), unit, inputs, DataClass.PRODUCTION, level_of(name))
             for name, kind, unit, inputs in figures
         ]
         self._place = {name: place for place, (name, *_) in enumerate(figures)}

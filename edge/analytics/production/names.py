@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from edge.analytics.energy.grid import Level
 from edge.analytics.production.terms import UNKNOWN
+from edge.core.interval import Level
 
 LEVELS = (Level.SHIFT, Level.DAY, Level.MONTH)
 """Levels that figures are given for."""

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from edge.analytics.energy.grid import NS_PER_S, Level
+from edge.analytics.energy.grid import NS_PER_S
 from edge.analytics.production.oee import mtbf, mttr, oee
 from edge.analytics.production.terms import FAULT, OFF, RUNNING, UNKNOWN
+from edge.core.interval import Level
 from edge.core.quality import StatusCode
 
 NOT_ISSUED = -1
