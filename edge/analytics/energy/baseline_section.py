@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from edge.analytics.energy.grid import Level
+from edge.core.interval import Level
 from edge.core.language import say
 from edge.core.section import Section, refuse
 
