@@ -11,6 +11,8 @@ from edge.agent.baseline_plan import plan as plan_baselines
 from edge.agent.circles import Place, tell_circles
 from edge.agent.energy_plan import plan as plan_energy
 from edge.agent.production_plan import ProductionPlanner, made_by
+from edge.analytics.condition.names import TEXT, WAVEFORM
+from edge.analytics.condition.names import figures_of as condition_figures_of
 from edge.analytics.condition.section import plan as plan_machine
 from edge.analytics.energy.baseline_section import figures_of as baseline_figures_of
 from edge.analytics.energy.names import figures_of
@@ -46,6 +48,16 @@ def plan(sections: "SiteSection", devices: Mapping[str, "Device"], folder: Path,
     figures += [figure for each in baselines for figure in baseline_figures_of(each)]
     made = {f"{device}.{name}": Known(Type.NUMBER, unit or None) for device, name, unit, _ in figures}
     made |= producing.made()
+    machines = [
+        plan_machine(name, device.machine, device.section.tags)
+        for name, device in devices.items()
+        if device.machine is not None
+    ]
+    for machine in machines:
+        for name, kind, unit, _ in condition_figures_of(machine):
+            if kind != WAVEFORM:
+                known = Type.TEXT if kind == TEXT else Type.NUMBER
+                made[f"{machine['device']}.{name}"] = Known(known, unit or None)
     tags = _Tags(sections, devices, made, tell)
     production = producing.check(tags)
     check_baselines(baselines, tags.look_up, tags.known, made, tell)
@@ -68,11 +80,6 @@ def plan(sections: "SiteSection", devices: Mapping[str, "Device"], folder: Path,
         how = sections.analytics
         settings = {"alarms": alarms, "flood_limit": how.flood, "flood_ns": round(how.flood_time * 1e9)}
         parts.append({"kind": "alarms", "settings": settings})
-    machines = [
-        plan_machine(name, device.machine, device.section.tags)
-        for name, device in devices.items()
-        if device.machine is not None
-    ]
     if machines:
         parts.append({"kind": "condition", "settings": {"machines": machines}})
     if not parts:
@@ -88,6 +95,9 @@ def made_tags(analytics: Mapping[str, Any] | None) -> Iterator[str]:
             yield from part["settings"]
         elif part["kind"] == "energy":
             yield from (f"{device}.{name}" for device, name, *_ in figures_of(read_plan(part["settings"])))
+        elif part["kind"] == "condition":
+            for machine in part["settings"]["machines"]:
+                yield from (f"{machine['device']}.{name}" for name, *_ in condition_figures_of(machine))
         elif part["kind"] == "production":
             yield from (path for path, _ in made_by(part["settings"]["machines"]))
         elif part["kind"] == "baselines":

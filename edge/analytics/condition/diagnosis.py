@@ -17,8 +17,9 @@ from edge.analytics.condition.lines import (
     fault_lines,
     level_needed,
 )
+from edge.analytics.condition.names import SLOW_BELOW_RPM
 from edge.analytics.condition.severity import Limits, zone
-from edge.analytics.condition.spectrum import SLOW_BELOW_RPM, band_rms, order_rms, power_spectrum, velocity_band
+from edge.analytics.condition.spectrum import band_rms, order_rms, power_spectrum, velocity_band
 from edge.core.language import say
 
 F64 = NDArray[np.float64]

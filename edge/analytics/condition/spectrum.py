@@ -3,12 +3,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.analytics.condition.names import SLOW_BELOW_RPM
+
 F64 = NDArray[np.float64]
 C128 = NDArray[np.complex128]
 
 VELOCITY_BAND_HZ = (10.0, 1000.0)
 SLOW_VELOCITY_BAND_HZ = (2.0, 1000.0)
-SLOW_BELOW_RPM = 600.0
 """ISO 20816-3: machines slower than this are measured from 2 Hz, and their displacement counts too."""
 
 

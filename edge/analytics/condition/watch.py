@@ -14,39 +14,33 @@ from edge.analytics.condition.diagnosis import CLIPPED_MAX, FLAT_MAX, Diagnosis,
 from edge.analytics.condition.gate import CONFIRM, Confirmed, Gate
 from edge.analytics.condition.judge import Finding, Judge
 from edge.analytics.condition.moments import SIZE, moments
-from edge.analytics.condition.spectrum import SLOW_BELOW_RPM
+from edge.analytics.condition.names import FEATURES, GEAR_FEATURES, REMAINING, WAVEFORM, figures_of, is_slow
 from edge.analytics.operator import NEVER, Derived, Operator, Output, Reading, Rows
 from edge.core.batch import Event, Severity, Waveform
 from edge.core.catalogue import ValueKind
 from edge.core.data_class import DataClass
 from edge.core.quality import is_bad
 
-ACCELERATION, VELOCITY = "m/s2", "mm/s"
-FEATURES = {
-    "acceleration_rms": (block.RMS, ACCELERATION, 1.0),
-    "acceleration_peak": (block.PEAK, ACCELERATION, 1.0),
-    "crest_factor": (block.CREST, "", 1.0),
-    "kurtosis": (block.KURTOSIS, "", 1.0),
-    "skewness": (block.SKEWNESS, "", 1.0),
-    "velocity_rms": (block.VELOCITY, VELOCITY, 1e3),
-    "displacement_rms": (block.DISPLACEMENT, "um", 1e6),
-    "band_rms_1_10_khz": (block.BAND, ACCELERATION, 1.0),
-    "order_1": (block.ORDER_1, ACCELERATION, 1.0),
-    "order_2": (block.ORDER_2, ACCELERATION, 1.0),
-    "orders_3_10": (block.ORDERS, ACCELERATION, 1.0),
-    "subsynchronous": (block.SUBSYNCHRONOUS, ACCELERATION, 1.0),
-    "envelope_rms": (block.ENVELOPE, ACCELERATION, 1.0),
+PLACES = {
+    "acceleration_rms": (block.RMS, 1.0),
+    "acceleration_peak": (block.PEAK, 1.0),
+    "crest_factor": (block.CREST, 1.0),
+    "kurtosis": (block.KURTOSIS, 1.0),
+    "skewness": (block.SKEWNESS, 1.0),
+    "velocity_rms": (block.VELOCITY, 1e3),
+    "displacement_rms": (block.DISPLACEMENT, 1e6),
+    "band_rms_1_10_khz": (block.BAND, 1.0),
+    "order_1": (block.ORDER_1, 1.0),
+    "order_2": (block.ORDER_2, 1.0),
+    "orders_3_10": (block.ORDERS, 1.0),
+    "subsynchronous": (block.SUBSYNCHRONOUS, 1.0),
+    "envelope_rms": (block.ENVELOPE, 1.0),
+    "mesh": (block.MESH, 1.0),
+    "mesh_sidebands": (block.MESH_SIDEBANDS, 1.0),
 }
-"""Derived tags of a waveform: which feature, in which unit, by which factor."""
-
-GEAR_FEATURES = {
-    "mesh": (block.MESH, ACCELERATION, 1.0),
-    "mesh_sidebands": (block.MESH_SIDEBANDS, "", 1.0),
-}
-"""Besides, where a gear sits on the shaft."""
+"""Where the block's kernel puts a feature, and the factor to its unit."""
 
 FAULTS = ("outer_race", "inner_race", "ball", "cage")
-REMAINING = ("remaining_low", "remaining", "remaining_high")
 BEARING = "bearing"
 GOOD = "good"
 PLANS_MAX = 16
@@ -72,7 +66,7 @@ class MachineWatch(Operator):
         self._has_zones = machine["velocity_mm_s"] is not None
         running = machine["running"]
         self._gate = Gate(running["above"], running["hold_ns"]) if running else None
-        self._features = FEATURES | (GEAR_FEATURES if machine["teeth"] else {})
+        self._features = [*FEATURES, *(GEAR_FEATURES if machine["teeth"] else ())]
         self._velocities: dict[str, float] = machine["velocities"]
         self._waveforms: dict[str, float] = machine["waveforms"]
         tags = [*self._velocities, *self._waveforms, *([running["tag"]] if running else [])]
@@ -81,27 +75,17 @@ class MachineWatch(Operator):
         self.inputs = [f"{self._device}.{tag}" for tag in self._tags]
         self.outputs: list[Output] = []
         self._place: dict[str, int] = {}
-        for tag in self._velocities:
-            self._add_judged(tag, tag)
-        for tag in self._waveforms:
-            for name, (_, unit, _) in self._features.items():
-                self._add(f"{tag}_{name}", unit, tag)
-            self._add_judged(tag, f"{tag}_velocity_rms")
-            if self._is_slow:
-                self._add_judged(tag, f"{tag}_displacement_rms")
-            for line in machine["orders"]:
-                self._add(f"{tag}_{line}", "dB", tag)
-            if machine["orders"]:
-                self._add(f"{tag}_fault", "", tag, ValueKind.TEXT)
-            self._add(f"{tag}_dkw", "", tag)
-            self._add(f"{tag}_sensor", "", tag, ValueKind.TEXT)
-            self._add(f"{tag}_evidence", "m/s2", tag, ValueKind.WAVEFORM, DataClass.ALARM)
+        for name, kind, unit, source in figures_of(machine):
+            self._place[name] = len(self.outputs)
+            data_class = DataClass.ALARM if kind == WAVEFORM else DataClass.TELEMETRY
+            inputs = (f"{self._device}.{source}",)
+            self.outputs.append(Output(self._device, name, ValueKind(kind), unit, inputs, data_class))
         self._told = [NEVER] * len(self.outputs)
         names = [*self._velocities, *(f"{tag}_velocity_rms" for tag in self._waveforms)]
         self._judges = {name: self._judge_of(machine["velocity_mm_s"]) for name in names}
         for tag in self._waveforms:
             self._judges[f"{tag}_acceleration_rms"] = self._judge_of(None)
-            if self._is_slow:
+            if is_slow(self._machine):
                 self._judges[f"{tag}_displacement_rms"] = self._judge_of(machine["displacement_um"])
         self._young = {tag: (Baseline(), Baseline()) for tag in self._waveforms}
         self._plans: dict[tuple[int, float, float], block.Plan] = {}
@@ -110,27 +94,8 @@ class MachineWatch(Operator):
         self._last: tuple[str, Waveform] | None = None
         self._unscaled: list[str] = []
 
-    @property
-    def _is_slow(self) -> bool:
-        """Whether the standard looks at displacement too."""
-        return self._machine["displacement_um"] is not None and self._machine["rpm"] < SLOW_BELOW_RPM
-
     def _judge_of(self, borders: Sequence[float] | None) -> Judge:
         return Judge(None if borders is None else (borders[0], borders[1], borders[2]), self._machine["clause"])
-
-    def _add(
-        self, name: str, unit: str, source: str, kind: ValueKind = ValueKind.FLOAT64,
-        data_class: DataClass = DataClass.TELEMETRY,
-    ) -> None:  # fmt: skip
-        self._place[name] = len(self.outputs)
-        self.outputs.append(Output(self._device, name, kind, unit, (f"{self._device}.{source}",), data_class))
-
-    def _add_judged(self, source: str, name: str) -> None:
-        if not self._has_zones:
-            return
-        self._add(f"{name}_zone", "", source, ValueKind.TEXT)
-        for each in REMAINING:
-            self._add(f"{name}_{each}", "h", source)
 
     @property
     def fingerprint(self) -> str:
@@ -181,11 +146,12 @@ class MachineWatch(Operator):
         self._tell(out, f"{tag}_sensor", wave.ts, health)
         if health != GOOD:
             return
-        for name, (place, _, scale) in self._features.items():
+        for name in self._features:
+            place, scale = PLACES[name]
             self._tell(out, f"{tag}_{name}", wave.ts, float(measured[place]) * scale)
         self._judge(out, f"{tag}_velocity_rms", wave.ts, float(measured[block.VELOCITY]) * 1e3)
         self._judge(out, f"{tag}_acceleration_rms", wave.ts, float(measured[block.RMS]))
-        if self._is_slow:
+        if is_slow(self._machine):
             self._judge(out, f"{tag}_displacement_rms", wave.ts, float(measured[block.DISPLACEMENT]) * 1e6)
         self._compare_with_its_youth(out, tag, wave.ts, measured)
         if self._machine["orders"]:

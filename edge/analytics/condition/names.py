@@ -1,0 +1,66 @@
+"""Which tags condition monitoring makes of a machine: name, kind, unit and source. Pure: a check asks it too."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+ACCELERATION, VELOCITY = "m/s2", "mm/s"
+FEATURES = {
+    "acceleration_rms": ACCELERATION,
+    "acceleration_peak": ACCELERATION,
+    "crest_factor": "",
+    "kurtosis": "",
+    "skewness": "",
+    "velocity_rms": VELOCITY,
+    "displacement_rms": "um",
+    "band_rms_1_10_khz": ACCELERATION,
+    "order_1": ACCELERATION,
+    "order_2": ACCELERATION,
+    "orders_3_10": ACCELERATION,
+    "subsynchronous": ACCELERATION,
+    "envelope_rms": ACCELERATION,
+}
+"""Unit of each feature of a waveform."""
+
+GEAR_FEATURES = {"mesh": ACCELERATION, "mesh_sidebands": ""}
+"""Besides, where a gear sits on the shaft."""
+
+REMAINING = ("remaining_low", "remaining", "remaining_high")
+SLOW_BELOW_RPM = 600.0
+"""Below this speed the standards look at displacement too."""
+
+NUMBER, TEXT, WAVEFORM = "float64", "text", "waveform"
+Figure = tuple[str, str, str, str]
+"""Name, kind of the value (see `edge.core.catalogue.ValueKind`), unit and the tag of the device that it is made of."""
+
+
+def is_slow(machine: Mapping[str, Any]) -> bool:
+    """Whether the standard looks at the displacement of this machine."""
+    return machine["displacement_um"] is not None and machine["rpm"] < SLOW_BELOW_RPM
+
+
+def figures_of(machine: Mapping[str, Any]) -> Iterator[Figure]:
+    """Yield all tags of one machine of the plan, in a fixed order."""
+    has_zones = machine["velocity_mm_s"] is not None
+    features = FEATURES | (GEAR_FEATURES if machine["teeth"] else {})
+    for tag in machine["velocities"]:
+        yield from _judged(tag, tag, has_zones)
+    for tag in machine["waveforms"]:
+        for name, unit in features.items():
+            yield f"{tag}_{name}", NUMBER, unit, tag
+        yield from _judged(tag, f"{tag}_velocity_rms", has_zones)
+        if is_slow(machine):
+            yield from _judged(tag, f"{tag}_displacement_rms", has_zones)
+        for line in machine["orders"]:
+            yield f"{tag}_{line}", NUMBER, "dB", tag
+        if machine["orders"]:
+            yield f"{tag}_fault", TEXT, "", tag
+        yield f"{tag}_dkw", NUMBER, "", tag
+        yield f"{tag}_sensor", TEXT, "", tag
+        yield f"{tag}_evidence", WAVEFORM, ACCELERATION, tag
+
+
+def _judged(source: str, name: str, has_zones: bool) -> Iterator[Figure]:
+    if has_zones:
+        yield f"{name}_zone", TEXT, "", source
+        for each in REMAINING:
+            yield f"{name}_{each}", NUMBER, "h", source
