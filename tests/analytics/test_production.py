@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import cbor2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -224,6 +225,19 @@ def test_energy_by_part_by_state_and_by_programme() -> None:
     told = next(event for event in derived.events if event.kind == "energy_by_programme")
     assert told.facts["A: parts"] == 120
     assert told.facts["A: kWh a part"] == pytest.approx((60 * 0.4 + 60 * 0.1) / 120)
+
+
+def test_the_state_stays_small_over_a_month() -> None:
+    machine = MachineProduction(energy_plan())
+    sizes = []
+    for day in range(28):
+        begin = BEGIN + day * 24 * HOUR
+        readings: list[Row] = [("meter.energy_1min", begin + at * MIN, 0.4) for at in range(1440)]
+        readings += [("cnc.parts", begin + at * HOUR, 100 * day + at) for at in range(24)]
+        machine.push(rows_of(machine, [*readings, *trace([2] * 10, begin)]), begin + 24 * HOUR)
+        sizes.append(len(cbor2.dumps(machine.state())))
+    assert sizes[-1] < 1.2 * sizes[2]
+    assert sizes[-1] < 10_000
 
 
 def test_the_same_from_any_cut_and_after_any_restart() -> None:

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from edge.agent.cli import main
+from tests.agent.test_replay_command import run
 
 Row = tuple[datetime, str, str, float]
 BEGIN = datetime.fromisoformat("2026-03-02T08:00:00+08:00")
@@ -67,6 +69,20 @@ def shift() -> list[Row]:
         ]
         ran += not stands
     return rows
+
+
+async def test_the_agent_makes_the_same_as_a_replay(tmp_path: Path) -> None:
+    config = MACHINE.replace("modbus: tcp://127.0.0.1:1", f"replay: {tmp_path / 'rows.csv'}\n    speed: 0")
+    for tag in ("status", "alarm", "part_count", "good_count"):
+        config = re.sub(rf"{tag}: {{.*}}", f"{tag}: {{type: int64}}", config)
+    lines = replay(tmp_path, config, shift())
+    replayed = [
+        repr((line["ts"], f"{line['device']}.{line['tag']}", line["value"], line["quality"]))
+        for line in lines
+        if "event" not in line
+    ]
+    assert len(replayed) > 300
+    assert sorted(map(repr, await run(tmp_path, len(replayed)))) == sorted(replayed)
 
 
 def test_oee_of_a_shift(tmp_path: Path) -> None:

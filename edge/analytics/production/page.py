@@ -15,6 +15,9 @@ NOT_ISSUED = -1
 UNKNOWN_SHARE = 0.01
 """With more of the planned time unknown, what is made of it is uncertain."""
 
+QUARTERS_KEPT = 12
+"""Newest quarter hours of an interval, whose energy may still be corrected."""
+
 _HOUR_S, _QUARTER_MINUTES = 3600.0, 15
 _PARTS = ("parts", "good", "scrap")
 Figure = tuple[str, float, int]
@@ -30,7 +33,7 @@ class Page:
     parts        `parts` (all), `good` and `scrap`, of the whole interval; `planned_parts` of planned time
     ideal        what the parts of planned time would have taken at best
     energy       kWh, by state; "" for what is not known of
-    quarters     kWh and minutes of each quarter hour, by its begin
+    quarters     kWh and minutes of the newest quarter hours, by their begin; `lowest` kWh of the whole ones before
     programmes   parts and kWh by programme
     """
 
@@ -47,6 +50,7 @@ class Page:
     failures: int = 0
     energy: dict[str, float] = field(default_factory=dict)
     quarters: dict[int, list[float]] = field(default_factory=dict)
+    lowest: float | None = None
     programmes: dict[str, list[float]] = field(default_factory=dict)
     revision: int = NOT_ISSUED
     energy_revision: int = NOT_ISSUED
@@ -77,7 +81,15 @@ class Page:
         kept = self.quarters.setdefault(quarter, [0.0, 0])
         kept[0] += energy
         kept[1] += minutes
+        if len(self.quarters) > QUARTERS_KEPT:
+            self._fold(min(self.quarters))
         self.is_energy_changed = True
+
+    def _fold(self, quarter: int) -> None:
+        """Keep of a quarter hour only whether it was the lowest of the whole ones."""
+        energy, minutes = self.quarters.pop(quarter)
+        if minutes == _QUARTER_MINUTES:
+            self.lowest = energy if self.lowest is None else min(self.lowest, energy)
 
     # ------------------------------------------------------------------ figures
 
@@ -149,6 +161,7 @@ class Page:
             idle = math.fsum(each for state, each in self.energy.items() if state not in (RUNNING, OFF, UNKNOWN, ""))
             yield "idle_energy_share", idle / total, self.quality
         whole = [energy for energy, minutes in self.quarters.values() if minutes == _QUARTER_MINUTES]
+        whole += [] if self.lowest is None else [self.lowest]
         if whole:
             yield "base_load", min(whole) * 4, 0
 
