@@ -126,8 +126,9 @@ def _by_timeline(times: Ints) -> Iterator[tuple[npt.NDArray[np.intp], bool]]:
 
 def _differences(matrix: Ints) -> Ints:
     """Return each line's first value and then differences, modulo 2⁶⁴ so that they always fit."""
-    unsigned = matrix.view(np.uint64)
-    return np.diff(unsigned, axis=1, prepend=np.zeros((len(matrix), 1), np.uint64)).view(np.int64)
+    steps = matrix.copy().view(np.uint64)
+    steps[:, 1:] -= matrix[:, :-1].view(np.uint64)
+    return steps.view(np.int64)
 
 
 def _sums(matrix: Ints) -> Ints:
@@ -193,10 +194,9 @@ def _fits(values: npt.NDArray[np.float64], scale: float) -> npt.NDArray[np.bool_
 
 
 def _add_quality(table: pb.Table, quality: npt.NDArray[np.uint32]) -> None:
-    starts = np.flatnonzero(np.diff(quality.astype(np.int64), prepend=-1))
-    counts = np.diff(starts, append=len(quality))
-    for code, count in zip(quality[starts].tolist(), counts.tolist(), strict=True):
-        table.quality.add(code=code, count=count)
+    starts = [0, *(np.flatnonzero(quality[1:] != quality[:-1]) + 1).tolist()]
+    for code, first, end in zip(quality[starts].tolist(), starts, [*starts[1:], len(quality)], strict=True):
+        table.quality.add(code=code, count=end - first)
 
 
 def read_table(table: pb.Table, texts: Sequence[str]) -> Iterator[Series]:

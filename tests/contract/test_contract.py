@@ -121,11 +121,27 @@ def test_both_verifiers_refuse_a_changed_message(generated: Path, node: Path, tm
     message = bytearray((tmp_path / "golden" / file).read_bytes())
     message[-20] ^= 1
     (tmp_path / "golden" / file).write_bytes(message)
-    for folder, command in ((generated, (sys.executable, "-W", "ignore", "verify.py")), (node, ("node", "verify.mjs"))):
-        done = run(folder, *command, tmp_path / "golden")
+    for done in verified(generated, node, tmp_path / "golden"):
         assert done.returncode == 1
         assert '"missing"' not in done.stdout
         assert done.stderr
+
+
+def test_both_verifiers_refuse_what_a_sealing_gateway_has_not_sealed(
+    generated: Path, node: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(golden.FOLDER, tmp_path / "golden")
+    shutil.copy(golden.FOLDER / "telemetry-1.unsealed.bin", tmp_path / "golden" / "telemetry-1.bin")
+    for done in verified(generated, node, tmp_path / "golden"):
+        assert done.returncode == 1
+        assert '"missing"' not in done.stdout
+        assert done.stderr
+
+
+def verified(generated: Path, node: Path, messages: Path) -> list[subprocess.CompletedProcess[str]]:
+    """What each verifier says of the messages in a folder."""
+    python = run(generated, sys.executable, "-W", "ignore", "verify.py", messages)
+    return [python, run(node, "node", "verify.mjs", messages)]
 
 
 @pytest.mark.parametrize("key", ["brain.key", "brain-hybrid.key"])

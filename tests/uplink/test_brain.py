@@ -86,7 +86,7 @@ async def test_every_batch_is_stored_exactly_once_though_leader_bridge_and_write
 ) -> None:
     assert find_nats() is not None
     async with running_brain(tmp_path, bridges=2, writers=2) as brain:
-        fleet = Fleet(brain, gateways=60, batches=20)
+        fleet = Fleet(brain, gateways=1000, batches=2)
         running = asyncio.create_task(fleet.run())
         try:
             await until(lambda: fleet.acknowledged > 100 or running.done(), 30)
@@ -103,10 +103,10 @@ async def test_every_batch_is_stored_exactly_once_though_leader_bridge_and_write
             running.cancel()
             await asyncio.wait([running])
         assert await account(brain, fleet) == {
-            "messages": 60 * 20,
+            "messages": 1000 * 2,
             "lost": 0,
             "twice": 0,
             "rows lost": 0,
             "rows replaced": 0,
-            "rows told": 60 * 20 * 20,
+            "rows told": 1000 * 2 * 20,
         }
