@@ -156,7 +156,6 @@ async def test_the_gateway_sets_aside_what_is_refused_raises_an_alarm_and_goes_o
     tmp_path: Path, pki: Pki, mosquitto: str, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three rows that cannot be, in one message with fifty sound ones."""
-    monkeypatch.setattr(pump_module, "ACK_TIMEOUT_S", 30.0)  # refused, not lost
     async with (
         start_broker(tmp_path / "broker", pki, kind=mosquitto) as broker,
         open_plant(tmp_path, **uplink_to(broker, pki)) as (log, pump),
@@ -164,6 +163,7 @@ async def test_the_gateway_sets_aside_what_is_refused_raises_an_alarm_and_goes_o
     ):
         await log.append([numbered(0, 50)])
         await until(lambda: log.outbox().backlog().rows == 0, 20)
+        monkeypatch.setattr(pump_module, "ACK_TIMEOUT_S", 30.0)  # refused, not lost, now that the brain listens
         await log.append([odd(log), numbered(50, 50)])
         await until(lambda: log.outbox().backlog().quarantined == 3, 20)
         await until(lambda: log.outbox().backlog().rows == 0, 20)
