@@ -93,3 +93,27 @@ def test_oee_of_a_shift(tmp_path: Path) -> None:
     assert found["planned_seconds_shift"] == 480 * 60
     assert (found["parts_shift"], found["parts_good_shift"]) == (780, 760)
     assert {line["event"]["kind"] for line in lines if "event" in line} == {"machine_stopped", "machine_stop_ended"}
+
+
+def test_energy_of_the_account_becomes_energy_a_part(tmp_path: Path) -> None:
+    config = MACHINE.replace(
+        "production:\n  cnc-07:\n",
+        "      energy: {at: holding/4, type: f64, unit: kWh}\n"
+        "energy: {tree: {cnc-07: []}}\nproduction:\n  cnc-07:\n    energy: cnc-07\n",
+    )
+    rows, used = shift(), 0.0
+    for at, status in [(at, value) for at, _, tag, value in shift() if tag == "status"]:
+        rows.append((at, "cnc-07", "energy", used))
+        used += 0.5 if status == 2 else 0.1
+    lines = replay(tmp_path, config, rows)
+    found = {
+        line["tag"]: line["value"]
+        for line in lines
+        if "tag" in line and line["ts"].startswith("2026-03-02T00:00") and line["tag"].endswith("_shift")
+    }
+    # 420 minutes ran; 60 stood, and 30 were the break.
+    total = 420 * 0.5 + 90 * 0.1
+    assert found["energy_shift"] == pytest.approx(total)
+    assert found["kwh_per_part_shift"] == pytest.approx(total / 780)
+    assert found["idle_energy_share_shift"] == pytest.approx(9 / total)
+    assert found["base_load_shift"] == pytest.approx(6.0)
