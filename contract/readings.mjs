@@ -18,10 +18,12 @@ function* lines(column, rows) {
   for (let first = 0; first < column.length; first += rows) yield column.slice(first, first + rows);
 }
 
-// Yields [device, tag, ns since 1970 UTC, value, quality]; `tags` holds [device, tag] by "gateway id".
+// Yields [device, tag, ns since 1970 UTC, value, quality, revision]; `tags` holds [device, tag] by "gateway id".
 export function* readings(batch, tags) {
   for (const table of batch.tables) {
     const times = [...lines(table.times.map(int), table.rows)]; // one line for all tags, or a line each
+    const revised = table.revisions.flatMap((run) => Array(run.count).fill(run.revision));
+    const revisions = lines(revised.length ? revised : Array(table.rows * table.tags.length).fill(0), table.rows);
     const qualities = lines(table.quality.flatMap((run) => Array(run.count).fill(run.code)), table.rows);
     const integers = lines(table.integers.map(int), table.rows);
     const [singles, doubles] = [table.singles, table.doubles].map((each) => lines(each, table.rows));
@@ -39,7 +41,9 @@ export function* readings(batch, tags) {
       else if (form === 100) values = sums(integers.next().value).map((number) => batch.texts[Number(number)]);
       else values = sums(integers.next().value).map((number) => PRESENT[tag.kind](number, form));
       const quality = qualities.next().value;
-      for (const [k, value] of values.entries()) yield [device, tag, at[k] * int(table.time_unit), value, quality[k]];
+      const revision = revisions.next().value;
+      for (const [k, value] of values.entries())
+        yield [device, tag, at[k] * int(table.time_unit), value, quality[k], revision[k]];
     }
   }
 }

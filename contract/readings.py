@@ -23,10 +23,12 @@ def lines(column, rows: int):
 
 
 def readings(batch: pb.Batch, tags: dict):
-    """Yield (device, tag, ns since 1970 UTC, value, quality); `tags` holds (device, tag) by (gateway, id)."""
+    """Yield (device, tag, ns since 1970 UTC, value, quality, revision); `tags` holds (device, tag) by (gateway, id)."""
     for table in batch.tables:
         times = list(lines(table.times, table.rows))  # one line for all tags, or a line each
         qualities = lines([run.code for run in table.quality for _ in range(run.count)], table.rows)
+        revised = [run.revision for run in table.revisions for _ in range(run.count)]
+        revisions = lines(revised or [0] * table.rows * len(table.tags), table.rows)
         integers, singles, doubles = (
             lines(each, table.rows) for each in (table.integers, table.singles, table.doubles)
         )
@@ -43,5 +45,5 @@ def readings(batch: pb.Batch, tags: dict):
                 values = [batch.texts[number] for number in sums(next(integers))]
             else:
                 values = [PRESENT[tag.kind](number, form) for number in sums(next(integers))]
-            for step, value, quality in zip(at, values, next(qualities), strict=True):
-                yield device, tag, step * table.time_unit, value, quality
+            for step, value, *worth in zip(at, values, next(qualities), next(revisions), strict=True):
+                yield device, tag, step * table.time_unit, value, *worth

@@ -63,11 +63,12 @@ function* contents(topic, plain) {
   } else if (isNew(message)) {
     for (const event of message.events)
       if (event.kind === "ledger") yield JSON.stringify({ ledger: ledger(message.gateway, event, opener) });
-    for (const [device, tag, ts, value, quality] of readings(message, tags)) {
+    for (const [device, tag, ts, value, quality, revision] of readings(message, tags)) {
       const shown = typeof value === "bigint" ? value : JSON.stringify(value); // NaN becomes null
       const names = `"device": ${JSON.stringify(device)}, "tag": ${JSON.stringify(tag.name)}`;
       const unit = JSON.stringify(tag.unit);
-      yield `{${names}, "ts": ${ts}, "value": ${shown}, "unit": ${unit}, "quality": ${quality}, "seq": ${message.seq}}`;
+      const worth = `"quality": ${quality}, "revision": ${revision}, "seq": ${message.seq}`;
+      yield `{${names}, "ts": ${ts}, "value": ${shown}, "unit": ${unit}, ${worth}}`;
     }
   }
 }

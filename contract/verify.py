@@ -64,10 +64,10 @@ def contents(topic: str, plain: bytes):
         for event in message.events:
             if event.kind == "ledger":
                 yield {"ledger": ledger(message.gateway, event, opener)}
-        for device, tag, ts, value, quality in readings(message, tags):
+        for device, tag, ts, value, quality, revision in readings(message, tags):
             value = None if isinstance(value, float) and not math.isfinite(value) else value
             reading = {"device": device, "tag": tag.name, "ts": ts, "value": value, "unit": tag.unit}
-            yield reading | {"quality": quality, "seq": message.seq}
+            yield reading | {"quality": quality, "revision": revision, "seq": message.seq}
 
 
 for entry in json.loads((folder / "index.json").read_text()):

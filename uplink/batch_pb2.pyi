@@ -67,7 +67,7 @@ class Range(_message.Message):
     def __init__(self, epoch: _Optional[int] = ..., first: _Optional[int] = ..., last: _Optional[int] = ...) -> None: ...
 
 class Table(_message.Message):
-    __slots__ = ("tags", "rows", "time_unit", "times", "starts", "paces", "forms", "integers", "singles", "doubles", "quality")
+    __slots__ = ("tags", "rows", "time_unit", "times", "starts", "paces", "forms", "integers", "singles", "doubles", "quality", "revisions")
     TAGS_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     TIME_UNIT_FIELD_NUMBER: _ClassVar[int]
@@ -79,6 +79,7 @@ class Table(_message.Message):
     SINGLES_FIELD_NUMBER: _ClassVar[int]
     DOUBLES_FIELD_NUMBER: _ClassVar[int]
     QUALITY_FIELD_NUMBER: _ClassVar[int]
+    REVISIONS_FIELD_NUMBER: _ClassVar[int]
     tags: _containers.RepeatedScalarFieldContainer[int]
     rows: int
     time_unit: int
@@ -90,7 +91,16 @@ class Table(_message.Message):
     singles: _containers.RepeatedScalarFieldContainer[float]
     doubles: _containers.RepeatedScalarFieldContainer[float]
     quality: _containers.RepeatedCompositeFieldContainer[QualityRun]
-    def __init__(self, tags: _Optional[_Iterable[int]] = ..., rows: _Optional[int] = ..., time_unit: _Optional[int] = ..., times: _Optional[_Iterable[int]] = ..., starts: _Optional[_Iterable[int]] = ..., paces: _Optional[_Iterable[int]] = ..., forms: _Optional[_Iterable[int]] = ..., integers: _Optional[_Iterable[int]] = ..., singles: _Optional[_Iterable[float]] = ..., doubles: _Optional[_Iterable[float]] = ..., quality: _Optional[_Iterable[_Union[QualityRun, _Mapping]]] = ...) -> None: ...
+    revisions: _containers.RepeatedCompositeFieldContainer[RevisionRun]
+    def __init__(self, tags: _Optional[_Iterable[int]] = ..., rows: _Optional[int] = ..., time_unit: _Optional[int] = ..., times: _Optional[_Iterable[int]] = ..., starts: _Optional[_Iterable[int]] = ..., paces: _Optional[_Iterable[int]] = ..., forms: _Optional[_Iterable[int]] = ..., integers: _Optional[_Iterable[int]] = ..., singles: _Optional[_Iterable[float]] = ..., doubles: _Optional[_Iterable[float]] = ..., quality: _Optional[_Iterable[_Union[QualityRun, _Mapping]]] = ..., revisions: _Optional[_Iterable[_Union[RevisionRun, _Mapping]]] = ...) -> None: ...
+
+class RevisionRun(_message.Message):
+    __slots__ = ("revision", "count")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    count: int
+    def __init__(self, revision: _Optional[int] = ..., count: _Optional[int] = ...) -> None: ...
 
 class QualityRun(_message.Message):
     __slots__ = ("code", "count")

@@ -32,12 +32,14 @@ class Series:
     ts        int64[n]   ns since 1970 UTC
     value     int64[n] or float64[n], or a list of `str`, as the table held them
     quality   uint32[n]  OPC UA StatusCode
+    revision  uint32[n]  0 at first; of readings of one `ts` the highest holds
     """
 
     tag: int
     ts: Ints
     value: npt.NDArray[Any] | list[str]
     quality: npt.NDArray[np.uint32]
+    revision: npt.NDArray[np.uint32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,14 @@ class Block:
     ts        int64[m, n]  ns since 1970 UTC
     value     int64[m, n] or float64[m, n], as the table held them; of texts, places in the batch's dictionary
     quality   uint32[m, n]  OPC UA StatusCode
+    revision  uint32[m, n]  0 at first
     """
 
     tag: Ints
     ts: Ints
     value: npt.NDArray[Any]
     quality: npt.NDArray[np.uint32]
+    revision: npt.NDArray[np.uint32]
     is_text: bool
 
 
@@ -65,6 +69,8 @@ def add_tables(message: pb.Batch, batches: Sequence[Batch]) -> None:
     tag = np.concatenate([batch.tag for batch in batches]).astype(np.int64)
     ts = np.concatenate([batch.ts for batch in batches])
     quality = np.concatenate([batch.quality for batch in batches])
+    is_revised = any(batch.revision is not None for batch in batches)
+    revision = np.concatenate([batch.revisions() for batch in batches]) if is_revised else None
     bits = np.concatenate([_bits(batch, texts) for batch in batches])
     lane = np.concatenate([np.full(len(batch), batch.lane, np.int8) for batch in batches])
     message.texts.extend(texts)
@@ -74,11 +80,19 @@ def add_tables(message: pb.Batch, batches: Sequence[Batch]) -> None:
     for rows in np.flatnonzero(np.bincount(counts)).tolist():  # np.unique would load numpy.ma, 5 MB
         first = starts[counts == rows]
         places = order[first[:, None] + np.arange(rows)]
-        _add_matrix(message, tag[places[:, 0]], lane[places[:, 0]], ts[places], bits[places], quality[places])
+        columns = ts[places], bits[places], quality[places]
+        revised = None if revision is None else revision[places]
+        _add_matrix(message, tag[places[:, 0]], lane[places[:, 0]], *columns, revised)
 
 
 def _add_matrix(
-    message: pb.Batch, tag: Ints, lane: npt.NDArray[np.int8], ts: Ints, bits: Ints, quality: npt.NDArray[np.uint32]
+    message: pb.Batch,
+    tag: Ints,
+    lane: npt.NDArray[np.int8],
+    ts: Ints,
+    bits: Ints,
+    quality: npt.NDArray[np.uint32],
+    revision: npt.NDArray[np.uint32] | None,
 ) -> None:
     """Add the readings of tags with equally many rows, a line a tag: a table for each timeline, one for all others."""
     forms = np.where(lane == Lane.TEXT, TEXT, 0)
@@ -97,7 +111,11 @@ def _add_matrix(
         for in_form, column in ((SINGLE, table.singles), (DOUBLE, table.doubles)):
             if (chosen := lines[form == in_form]).size:
                 column.extend(bits[chosen].view(np.float64).ravel().tolist())
-        _add_quality(table, quality[lines].ravel())
+        for code, count in _runs(quality[lines].ravel()):
+            table.quality.add(code=code, count=count)
+        if revision is not None and (revised := revision[lines].ravel()).any():
+            for number, count in _runs(revised):
+                table.revisions.add(revision=number, count=count)
 
 
 def _bits(batch: Batch, texts: dict[str, int]) -> Ints:
@@ -193,10 +211,11 @@ def _fits(values: npt.NDArray[np.float64], scale: float) -> npt.NDArray[np.bool_
     return fits
 
 
-def _add_quality(table: pb.Table, quality: npt.NDArray[np.uint32]) -> None:
-    starts = [0, *(np.flatnonzero(quality[1:] != quality[:-1]) + 1).tolist()]
-    for code, first, end in zip(quality[starts].tolist(), starts, [*starts[1:], len(quality)], strict=True):
-        table.quality.add(code=code, count=end - first)
+def _runs(column: npt.NDArray[np.uint32]) -> Iterator[tuple[int, int]]:
+    """Yield each value that comes several times in a row, and how often."""
+    starts = [0, *(np.flatnonzero(column[1:] != column[:-1]) + 1).tolist()]
+    for value, first, end in zip(column[starts].tolist(), starts, [*starts[1:], len(column)], strict=True):
+        yield value, end - first
 
 
 def read_table(table: pb.Table, texts: Sequence[str]) -> Iterator[Series]:
@@ -210,7 +229,7 @@ def read_table(table: pb.Table, texts: Sequence[str]) -> Iterator[Series]:
             value: npt.NDArray[Any] | list[str] = block.value[line]
             if block.is_text:
                 value = [texts[place] for place in block.value[line].tolist()]
-            yield Series(tag, block.ts[line], value, block.quality[line])
+            yield Series(tag, block.ts[line], value, block.quality[line], block.revision[line])
 
 
 def read_blocks(table: pb.Table, texts: int) -> Iterator[Block]:
@@ -233,15 +252,16 @@ def read_blocks(table: pb.Table, texts: int) -> Iterator[Block]:
         (len(table.singles), int((forms == SINGLE).sum()) * rows),
         (len(table.doubles), int((forms == DOUBLE).sum()) * rows),
         (sum(run.count for run in table.quality), size),
+        (sum(run.count for run in table.revisions), size if table.revisions else 0),
     )
     if not size or any(found != wanted for found, wanted in expected):
         raise ValueError("the columns of a table differ in length")
     if not (in_integers | (forms == SINGLE) | (forms == DOUBLE)).all():
         raise ValueError("a form that this version does not know")
     times = np.broadcast_to(_times(table), (lines, rows))
-    runs = [(run.code, run.count) for run in table.quality]
-    codes = np.array([code for code, _ in runs], np.uint32)
-    quality = np.repeat(codes, [count for _, count in runs]).reshape(lines, rows)
+    quality = _repeated([(run.code, run.count) for run in table.quality]).reshape(lines, rows)
+    revised = [(run.revision, run.count) for run in table.revisions] or [(0, size)]
+    revision = _repeated(revised).reshape(lines, rows)
     integers = _sums(np.array(table.integers, np.int64).reshape(-1, rows))
     form = forms[in_integers]
     scaled = (form > 0) & (form <= 18)
@@ -255,7 +275,11 @@ def read_blocks(table: pb.Table, texts: int) -> Iterator[Block]:
         (forms == TEXT, places),
     ):
         if len(value):
-            yield Block(tags[chosen], times[chosen], value, quality[chosen], value is places)
+            yield Block(tags[chosen], times[chosen], value, quality[chosen], revision[chosen], value is places)
+
+
+def _repeated(runs: Sequence[tuple[int, int]]) -> npt.NDArray[np.uint32]:
+    return np.repeat(np.array([value for value, _ in runs], np.uint32), [count for _, count in runs])
 
 
 def _times(table: pb.Table) -> Ints:

@@ -178,12 +178,12 @@ def _lines(content: Content, gateway: str) -> Iterator[dict[str, Any]]:
 def _of_record(record: Record, gateway: str, catalogue: Catalogue, common: dict[str, Any]) -> Iterator[dict[str, Any]]:
     match record:
         case Batch():
-            columns = (record.tag.tolist(), record.ts.tolist(), record.value.tolist(), record.quality.tolist())
-            for number, ts, value, quality in zip(*columns, strict=True):
+            columns = record.tag, record.ts, record.value, record.quality, record.revisions()
+            for number, ts, value, quality, revision in zip(*(column.tolist() for column in columns), strict=True):
                 tag = catalogue[number]
                 shown = tag.present(value)
-                kind = KINDS[tag.kind]
-                yield lines.reading(gateway, tag.device, tag.name, ts, shown, tag.unit, quality, kind) | common
+                worth = quality, KINDS[tag.kind], revision
+                yield lines.reading(gateway, tag.device, tag.name, ts, shown, tag.unit, *worth) | common
         case Waveform():
             tag = catalogue[record.tag]
             facts = (record.ts, record.rate_hz, record.full_scale, tag.unit, len(record), record.quality)

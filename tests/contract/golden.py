@@ -78,6 +78,7 @@ def parcels(signer: Signer | None = None) -> dict[str, Parcel]:
     odd = (
         rows(Lane.FLOAT, "level", jitter, [1.5, 2.5, float("nan"), 3.5], [0, 0, BAD_NO_COMMUNICATION, 0x40000000]),
         rows(Lane.INT, "count", [START + 7], [9]),
+        Batch.of(Lane.FLOAT, [ids["flow"]] * 3, [START + 9, START + 10, START + 11], [0.25, 0.75, 0.5], 0, [0, 2, 1]),
         Waveform(ids["waveform"], START, 6400.0, 8.0, np.arange(-8, 8, dtype=np.int16)),
         Event(START, DEVICE, "device_lost", Severity.MEDIUM, "plc-1 is lost: no answer", {"hint": "check the cable"}),
     )
@@ -157,14 +158,14 @@ def decoded(sent: dict[str, Parcel]) -> list[dict[str, Any]]:
                 found.append({"ledger": json.loads(str(record.facts["line"]))})
             if not isinstance(record, Batch):
                 continue
-            for tag_id, ts, value, quality in zip(
-                record.tag.tolist(), record.ts.tolist(), record.value.tolist(), record.quality.tolist(), strict=True
-            ):
+            columns = record.tag, record.ts, record.value, record.quality, record.revisions()
+            for tag_id, ts, value, quality, revision in zip(*(column.tolist() for column in columns), strict=True):
                 tag = known[tag_id]
                 shown = tag.present(value)
                 empty = isinstance(shown, float) and not math.isfinite(shown)
                 reading = {"device": DEVICE, "tag": tag.name, "ts": ts, "value": None if empty else shown}
-                found.append(reading | {"unit": tag.unit, "quality": quality, "seq": parcel.seq})
+                worth = {"quality": quality, "revision": revision, "seq": parcel.seq}
+                found.append(reading | {"unit": tag.unit} | worth)
     found += ({"health": json.loads(each)} for each in health().values())
     missing = {EPOCH: [2], NEXT_EPOCH: []}
     return [*found, {"missing": {f"{GATEWAY} {epoch}": numbers for epoch, numbers in missing.items()}}]

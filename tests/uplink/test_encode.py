@@ -36,26 +36,29 @@ TIMES = st.one_of(
 )
 
 
+REVISIONS = st.sampled_from([0, 0, 0, 1, 2**32 - 1])
+
+
 @st.composite
-def readings(draw: st.DrawFn) -> list[tuple[int, Lane, int, Any, int]]:
-    """Rows (tag, lane, ts, value, quality); tags keep their lane; some polls give many tags one time."""
-    rows: list[tuple[int, Lane, int, Any, int]] = []
+def readings(draw: st.DrawFn) -> list[tuple[int, Lane, int, Any, int, int]]:
+    """Rows (tag, lane, ts, value, quality, revision); tags keep their lane; some polls give many tags one time."""
+    rows: list[tuple[int, Lane, int, Any, int, int]] = []
     lanes = draw(st.lists(st.sampled_from(list(Lane)), min_size=1, max_size=6))
     for _ in range(draw(st.integers(0, 12))):
         ts = draw(TIMES)
         for tag in draw(st.lists(st.integers(0, len(lanes) - 1), max_size=8, unique=True)):
             quality = draw(st.sampled_from([0, 0, 0x40000000, 0x80310000]))
-            rows.append((7 * tag + 1, lanes[tag], ts, draw(VALUES[lanes[tag]]), quality))
+            rows.append((7 * tag + 1, lanes[tag], ts, draw(VALUES[lanes[tag]]), quality, draw(REVISIONS)))
     return rows
 
 
-def batches(rows: list[tuple[int, Lane, int, Any, int]], cut: int) -> tuple[Batch, ...]:
+def batches(rows: list[tuple[int, Lane, int, Any, int, int]], cut: int) -> tuple[Batch, ...]:
     made = []
     for part in (rows[:cut], rows[cut:]):
         for lane in Lane:
             if chosen := [row for row in part if row[1] is lane]:
-                tags, _, times, values, qualities = zip(*chosen, strict=True)
-                made.append(Batch.of(lane, tags, times, values, qualities))
+                tags, _, times, values, qualities, revisions = zip(*chosen, strict=True)
+                made.append(Batch.of(lane, tags, times, values, qualities, revisions))
     return tuple(made)
 
 
@@ -66,8 +69,8 @@ def same(one: Any, other: Any) -> bool:
 
 
 @given(readings(), st.integers(0, 50), st.booleans())
-def test_rows_come_back_in_order_with_time_value_and_quality(
-    rows: list[tuple[int, Lane, int, Any, int]], cut: int, historical: bool
+def test_rows_come_back_in_order_with_time_value_quality_and_revision(
+    rows: list[tuple[int, Lane, int, Any, int, int]], cut: int, historical: bool
 ) -> None:
     message = decode(encode(Parcel(7, 9, batches(rows, cut), (), historical), "a/b", 42))
     header = (message.gateway, message.epoch, message.seq, message.historical, message.catalogue)
@@ -76,12 +79,12 @@ def test_rows_come_back_in_order_with_time_value_and_quality(
     for one in series(message):
         assert one.tag not in found, "a tag stands in one table only"
         value = one.value if isinstance(one.value, list) else one.value.tolist()
-        found[one.tag] = list(zip(one.ts.tolist(), value, one.quality.tolist(), strict=True))
+        found[one.tag] = list(zip(one.ts.tolist(), value, one.quality.tolist(), one.revision.tolist(), strict=True))
     assert found.keys() == {row[0] for row in rows}
     for tag, got in found.items():
-        expected = [(ts, value, quality) for t, _, ts, value, quality in rows if t == tag]
-        assert [(ts, quality) for ts, _, quality in got] == [(ts, quality) for ts, _, quality in expected]
-        assert all(same(was, came) for (_, was, _), (_, came, _) in zip(expected, got, strict=True))
+        expected = [row[2:] for row in rows if row[0] == tag]
+        assert [(row[0], *row[2:]) for row in got] == [(row[0], *row[2:]) for row in expected]
+        assert all(same(was[1], came[1]) for was, came in zip(expected, got, strict=True))
 
 
 def test_tags_of_one_poll_share_a_timeline_and_decimals_are_integers() -> None:

@@ -34,12 +34,13 @@ async def test_pandas_and_polars_read_what_was_written(tmp_path: Path) -> None:
         f"{kind}/gateway=chongqing%2Fplant-1/day=2026-01-01" for kind in ("event", "gap", "reading", "waveform")
     ]
     frame = pd.read_parquet(tmp_path / "lake" / "reading", dtype_backend="pyarrow")
-    assert len(frame) == 40
+    assert len(frame) == 43
     assert set(frame.gateway) == {GATEWAY}
     total = frame[frame.tag == "total"]
     assert total.unsigned.tolist() == [2**63 - 1, 2**63, 2**64 - 1, 0, 1]
     assert frame[frame.tag == "recipe"].text.tolist() == ["RUN", "RUN", "法兰-7", "", "RUN"]
     assert frame[frame.tag == "ratio"].value.tolist() == [1 / 3, 2 / 3, 1e300, 5e-324, -0.0]
+    assert frame[frame.tag == "flow"].revision.tolist() == [0, 0, 2, 1, 0, 0, 0, 0]
     assert frame[frame.tag == "count"].integer.tolist().count(-(2**63)) == 1
     lazy = pl.scan_parquet(tmp_path / "lake" / "reading" / "**" / "*.parquet", hive_partitioning=True)
     found = lazy.filter(pl.col("tag") == "level").sort("ts").collect()
@@ -132,7 +133,7 @@ async def test_files_written_but_not_yet_forgotten_are_written_again_as_they_wer
     await store.commit([THIRD], 1)  # comes after the plan, so it is no part of those files
     monkeypatch.undo()
     await store.close()
-    assert len(pd.read_parquet(tmp_path / "reading")) == 40
+    assert len(pd.read_parquet(tmp_path / "reading")) == 43
     assert len([*(tmp_path / "reading").rglob("*.parquet")]) == 2
 
 

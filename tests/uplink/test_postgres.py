@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from edge.core.batch import Batch, Lane
 from edge.core.errors import Disconnected, WrongInput, YulinkError
 from simulators.broker import start_broker
 from simulators.pki import Pki
@@ -21,7 +22,7 @@ from tests.support import until
 from tests.uplink.fleet import Gateway
 from tests.uplink.support import background, feed, open_plant, uplink_to
 from tests.uplink.test_health import health
-from tests.uplink.test_store import CATALOGUE, FIRST, THIRD
+from tests.uplink.test_store import CATALOGUE, FIRST, THIRD, message
 from uplink.receiver.message import Arrived, Refused
 from uplink.receiver.postgres import PostgresStore
 
@@ -50,8 +51,8 @@ async def test_every_kind_of_value_is_stored_once_and_exactly(server: Postgres) 
         with pytest.raises(YulinkError, match="another receiver"):
             await PostgresStore(server.dsn).open()
         await store.close()
-    assert await ask(server, "SELECT seq, rows, replaced FROM message ORDER BY seq") == [(1, 35, 0), (3, 6, 1)]
-    assert await ask(server, "SELECT count(*) FROM reading") == [(39,)]  # one time stands in both messages
+    assert await ask(server, "SELECT seq, rows, replaced FROM message ORDER BY seq") == [(1, 35, 0), (3, 9, 1)]
+    assert await ask(server, "SELECT count(*) FROM reading") == [(42,)]  # one time stands in both messages
     assert await ask(server, "SELECT whole FROM reading WHERE tag = 'total' ORDER BY ts") == [
         *((2**63 - 1,), (2**63,), (2**64 - 1,), (0,), (1,)),
     ]
@@ -69,6 +70,23 @@ async def test_every_kind_of_value_is_stored_once_and_exactly(server: Postgres) 
     assert len(await ask(server, "SELECT * FROM event")) == 1
     assert await ask(server, "SELECT rows, reason, data_class, tags FROM gap") == [(10, "log full", "", [])]
     assert await ask(server, "SELECT DISTINCT reason FROM quarantine") == [("forged",)]
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_of_one_interval_the_highest_revision_stays_in_any_order(server: Postgres, together: bool) -> None:
+    store = PostgresStore(server.dsn)
+    await store.open()
+    revisions = {1: [0, 2, 1], 2: [2, 0], 3: [1, 1]}  # tag → in order of sending
+    sent = [
+        message(seq, Batch.of(Lane.FLOAT, [tag], 7, [seq + tag / 10], 0, [revision]))
+        for seq, (tag, revision) in enumerate(((t, r) for t, all_of in revisions.items() for r in all_of), 1)
+    ]
+    for group in ([CATALOGUE, *sent],) if together else ([CATALOGUE, each] for each in sent):
+        await store.commit(group, 1)
+    await store.close()
+    rows = await ask(server, "SELECT value, revision FROM reading ORDER BY kind, tag, ts")
+    assert sorted(rows) == [(2.1, 2), (4.2, 2), (7.3, 1)]
+    assert await ask(server, "SELECT sum(rows), sum(replaced) FROM message") == [(7, 4)]
 
 
 def told(through: int, missing: list[list[int]]) -> dict[str, Any]:

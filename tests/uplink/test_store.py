@@ -2,12 +2,13 @@
 
 import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edge.core.batch import Event, Severity
+from edge.core.batch import Batch, Event, Lane, Severity
 from edge.core.delivery import Gap, Parcel
 from edge.core.errors import Disconnected, YulinkError
 from tests.contract.golden import FOLDER, GATEWAY
@@ -41,9 +42,9 @@ async def test_a_message_is_stored_once_and_a_gap_is_asked_for(tmp_path: Path) -
             assert outcome.unresolved == []
         await store.close()
     assert query(path, "SELECT count(*) FROM message") == [(2,)]
-    assert query(path, "SELECT count(*), count(DISTINCT id) FROM reading") == [(40, 40)]
+    assert query(path, "SELECT count(*), count(DISTINCT id) FROM reading") == [(43, 43)]
     rows = "SELECT m.seq, count(*) FROM message m JOIN sample s ON s.rowid BETWEEN m.first AND m.last GROUP BY 1"
-    assert query(path, rows) == [(1, 35), (3, 5)]
+    assert query(path, rows) == [(1, 35), (3, 8)]
     assert query(path, "SELECT value FROM reading WHERE tag = 'total'")[2] == (str(2**64 - 1),)
     assert query(path, "SELECT typeof(value), value FROM reading WHERE tag = 'level' AND quality = 2150694912") == [
         ("text", "NaN")
@@ -88,6 +89,31 @@ async def test_a_gap_is_printed_with_the_names_of_its_tags(tmp_path: Path, capsy
     (line,) = capsys.readouterr().out.splitlines()
     gap = json.loads(line)["gap"]
     assert (gap["rows"], gap["class"], gap["tags"]) == (9, "telemetry", {"plc-1.level": 4, "77": 5})
+
+
+async def test_a_correction_is_printed_with_its_revision(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = SqliteStore(tmp_path / "brain.sqlite3", jsonl=True)
+    await store.open()
+    await store.commit([CATALOGUE, message(1, Batch.of(Lane.FLOAT, [1, 1], [7, 8], [1.0, 2.0], 0, [0, 3]))], 1)
+    await store.settle()
+    await store.close()
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["value"], line.get("revision")) for line in lines] == [(1.0, None), (2.0, 3)]
+
+
+async def test_a_store_of_before_revisions_is_taken_up(tmp_path: Path) -> None:
+    path = tmp_path / "brain.sqlite3"
+    store = SqliteStore(path)
+    await store.open()
+    await store.commit([CATALOGUE, message(1, Batch.of(Lane.FLOAT, [1], [7], [1.0]))], 1)
+    await store.close()
+    with closing(sqlite3.connect(path)) as db:  # as format 4 had it
+        db.executescript("DROP VIEW reading; ALTER TABLE sample DROP COLUMN revision; PRAGMA user_version = 4")
+    store = SqliteStore(path)
+    await store.open()
+    await store.commit([message(2, Batch.of(Lane.FLOAT, [1], [7], [1.5], 0, [1]))], 1)
+    await store.close()
+    assert query(path, "SELECT value, revision FROM reading") == [(1.0, 0), (1.5, 1)]
 
 
 async def test_a_full_disk_stores_nothing_of_the_group_and_all_of_it_later(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ class Renderer:
         return [Message(topic, b"[" + b",".join(each) + b"]", retain) for topic, some in lists.items() for each in some]
 
     def _long(self, batches: Iterable[Batch]) -> Iterator[tuple[str, dict[str, Any]]]:
-        for names, ts, value, quality in self._rows(batches):
+        for names, ts, value, quality, revision in self._rows(batches):
             fields, tag = names.fields, names.tag
             told: dict[str, Any] = dict(names.fixed)
             if "ts" in fields:
@@ -107,13 +107,15 @@ class Renderer:
             told[fields["value"]] = _value(tag, value, quality)
             if "quality" in fields:
                 told[fields["quality"]] = self._quality(quality)
+            if revision:
+                told["revision"] = revision
             yield names.topic, told
 
     def _wide(self, batches: Iterable[Batch]) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield an object a device and time; a tag that comes twice at one time begins another."""
         objects: dict[tuple[str, int, int], tuple[str, dict[str, Any]]] = {}
         count: dict[tuple[int, int], int] = {}
-        for names, ts, value, quality in self._rows(batches):
+        for names, ts, value, quality, revision in self._rows(batches):
             fields, tag = names.fields, names.tag
             again = count[tag.id, ts] = count.get((tag.id, ts), -1) + 1
             key = (tag.device, ts, again)
@@ -128,13 +130,15 @@ class Renderer:
                 told[fields["unit"]] = tag.unit
             if "quality" in fields and quality and not (self._section.quality == "word" and is_good(quality)):
                 told[fields["quality"]] = self._quality(quality)
+            if revision:
+                told[f"{fields['value']}_revision"] = revision
         yield from objects.values()
 
-    def _rows(self, batches: Iterable[Batch]) -> Iterator[tuple[_Names, int, Any, int]]:
+    def _rows(self, batches: Iterable[Batch]) -> Iterator[tuple[_Names, int, Any, int, int]]:
         for batch in batches:
-            columns = (batch.tag.tolist(), batch.ts.tolist(), batch.value.tolist(), batch.quality.tolist())
-            for tag, ts, value, quality in zip(*columns, strict=True):
-                yield self._of(tag), ts, value, quality
+            columns = batch.tag, batch.ts, batch.value, batch.quality, batch.revisions()
+            for tag, ts, value, quality, revision in zip(*(column.tolist() for column in columns), strict=True):
+                yield self._of(tag), ts, value, quality, revision
 
     def _of(self, tag_id: int) -> _Names:
         if tag_id not in self._known:

@@ -57,6 +57,7 @@ class Column:
     ts        int64[n]   ns since 1970 UTC
     value     float64[n] or int64[n] (UINT64 by its bit pattern), or a list of `str`
     quality   uint32[n]  OPC UA StatusCode
+    revision  uint32[n]  0 at first; of readings of one tag and `ts` the highest holds
     """
 
     key: Ints
@@ -64,6 +65,7 @@ class Column:
     ts: Ints
     value: npt.NDArray[Any] | list[str]
     quality: npt.NDArray[np.uint32]
+    revision: npt.NDArray[np.uint32]
 
     def __len__(self) -> int:
         return len(self.ts)
@@ -119,23 +121,24 @@ def read(message: pb.Batch, tags: Tags) -> Readings | None:
     return Readings(
         _column(floats, np.float64),
         _column(integers, np.int64),
-        Column(places.key, places.kind, places.ts, words, places.quality),
+        Column(places.key, places.kind, places.ts, words, places.quality, places.revision),
     )
 
 
 def _column(parts: Iterable[Part], dtype: type[Any]) -> Column:
     """Put the chosen lines of blocks one after the other."""
     columns: list[list[npt.NDArray[Any]]] = [
-        [np.zeros(0, of)] for of in (np.int64, np.int64, np.int64, dtype, np.uint32)
+        [np.zeros(0, of)] for of in (np.int64, np.int64, np.int64, dtype, np.uint32, np.uint32)
     ]
     for key, kind, block, chosen in parts:
         rows = block.ts.shape[1]
         lines = np.repeat(key[chosen], rows), np.repeat(kind[chosen], rows)
-        matrices = block.ts[chosen], block.value[chosen].astype(dtype, copy=False), block.quality[chosen]
+        values = block.value[chosen].astype(dtype, copy=False)
+        matrices = block.ts[chosen], values, block.quality[chosen], block.revision[chosen]
         for column, part in zip(columns, (*lines, *(matrix.ravel() for matrix in matrices)), strict=True):
             column.append(part)
-    key, kind, ts, value, quality = map(np.concatenate, columns)
-    return Column(key, kind, ts, value, quality)
+    key, kind, ts, value, quality, revision = map(np.concatenate, columns)
+    return Column(key, kind, ts, value, quality, revision)
 
 
 def joined(parts: Sequence[tuple[int, Column]]) -> tuple[Ints, Column]:
@@ -156,4 +159,5 @@ def joined(parts: Sequence[tuple[int, Column]]) -> tuple[Ints, Column]:
         ts=np.concatenate([*ints, *(column.ts for column in columns)]),
         value=value,
         quality=np.concatenate([np.zeros(0, np.uint32), *(column.quality for column in columns)]),
+        revision=np.concatenate([np.zeros(0, np.uint32), *(column.revision for column in columns)]),
     )

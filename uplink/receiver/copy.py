@@ -14,7 +14,7 @@ from uplink.receiver.columns import Column, Readings, joined
 
 _HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _END = struct.pack(">h", -1)
-_FIELDS = 7
+_FIELDS = 8
 _NULL = -1
 
 
@@ -30,7 +30,7 @@ def _layout(*columns: tuple[str, str]) -> tuple[np.dtype[Any], dict[str, int]]:
 
 
 _FIRST = ("tag", ">i8"), ("ts", ">i8")
-_LAST = ("quality", ">i8"), ("message", ">i8")
+_LAST = ("quality", ">i8"), ("message", ">i8"), ("revision", ">i8")
 _FLOATS = _layout(*_FIRST, ("value", ">f8"), ("whole", ""), ("text", ""), *_LAST)
 _INTEGERS = _layout(*_FIRST, ("value", ">f8"), ("whole", ">i8"), ("text", ""), *_LAST)
 
@@ -38,8 +38,8 @@ _INTEGERS = _layout(*_FIRST, ("value", ">f8"), ("whole", ">i8"), ("text", ""), *
 def rows_of(messages: Sequence[tuple[int, Readings]]) -> tuple[BytesIO | None, Counter[int]]:
     """Return the rows of `sample` for messages, given as (id, readings), as a binary COPY stream; None without any.
 
-    A (tag, ts) that comes again among them is written once, with the last value; how many readings a message replaced
-    in this way is returned by its id.
+    A (tag, ts) that comes again among them is written once, with the last value of its highest revision; how many
+    readings a message replaced in this way, or had to give up for a higher revision, is returned by its id.
     """
     floats = joined([(key, readings.floats) for key, readings in messages])
     integers = joined([(key, readings.integers) for key, readings in messages])
@@ -54,6 +54,7 @@ def rows_of(messages: Sequence[tuple[int, Readings]]) -> tuple[BytesIO | None, C
         values = np.asarray(column.value)[kept]
         rows["tag"], rows["ts"], rows["value"] = column.key[kept], column.ts[kept], values
         rows["quality"], rows["message"] = column.quality[kept], message[kept]
+        rows["revision"] = column.revision[kept]
         if "whole" in (dtype.names or ()):
             rows["value"] = np.where((column.kind[kept] == pb.UINT64) & (values < 0), values + 2.0**64, values)
             rows["whole"] = values
@@ -64,7 +65,7 @@ def rows_of(messages: Sequence[tuple[int, Readings]]) -> tuple[BytesIO | None, C
         parts.append(
             struct.pack(">hiqiqiii", _FIELDS, 8, column.key[place], 8, column.ts[place], _NULL, _NULL, len(text))
             + text
-            + struct.pack(">iqiq", 8, column.quality[place], 8, message[place])
+            + struct.pack(">iqiqiq", 8, column.quality[place], 8, message[place], 8, column.revision[place])
         )
     if len(floats[1]) + len(integers[1]) + len(texts[1]) == 0:
         return None, repeats
@@ -75,7 +76,7 @@ def _last_of_each(
     message: npt.NDArray[np.int64], column: Column, repeats: Counter[int]
 ) -> tuple[npt.NDArray[np.int64], Column, npt.NDArray[np.bool_]]:
     """Return what was given and which readings are the last of their (tag, ts); count what they replace."""
-    order = np.lexsort((column.ts, column.key))  # stable: of equal ones the last is the last that came
+    order = np.lexsort((column.revision, column.ts, column.key))  # stable: of equal ones the last is the last that came
     key, ts = column.key[order], column.ts[order]
     again = (key[1:] == key[:-1]) & (ts[1:] == ts[:-1])
     kept = np.ones(len(order), np.bool_)

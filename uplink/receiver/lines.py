@@ -9,9 +9,10 @@ from uplink import batch_pb2 as pb
 
 
 def reading(
-    gateway: str, device: str, tag: str, ts: int, value: Any, unit: str, quality: int, kind: int
+    gateway: str, device: str, tag: str, ts: int, value: Any, unit: str, quality: int, kind: int, revision: int = 0
 ) -> dict[str, Any]:
-    """Return a reading; a bad one has no value. `kind` is the `pb.Kind` of its tag."""
+    """Return a reading; a bad one has no value, only a correction a revision. `kind` is the `pb.Kind` of its tag."""
+    told = {"revision": revision} if revision else {}
     return {
         "gateway": gateway,
         "device": device,
@@ -20,6 +21,7 @@ def reading(
         "value": None if quality & 0x80000000 else _shown(value, kind),
         "unit": unit,
         "quality": f"0x{quality:08X}",
+        **told,
     }
 
 

@@ -23,6 +23,7 @@ _SCHEMAS = {
         [
             *(("device", _TEXT), ("tag", _TEXT), ("ts", _TIME), ("value", pa.float64()), ("integer", pa.int64())),
             *(("unsigned", pa.uint64()), ("text", pa.string()), ("unit", _TEXT), ("quality", pa.uint32()), *_COMMON),
+            ("revision", pa.uint32()),
         ]
     ),
     "waveform": pa.schema(
@@ -85,11 +86,12 @@ def readings_of(messages: Sequence[tuple[pb.Batch, Readings]], tags: Sequence[tu
             "historical": np.array([message.historical for message, _ in messages], np.bool_)[places],
         }
         facts = {"ts": pa.array(column.ts, _TIME), "quality": column.quality, **named, **common, **_values(column)}
+        facts["revision"] = column.revision
         schema = _SCHEMAS["reading"]
         table = pa.table(
             {name: facts.get(name, pa.nulls(len(column), schema.field(name).type)) for name in schema.names}
         )
-        parts.append(table.cast(schema).take(np.lexsort((column.ts, column.key))))
+        parts.append(table.cast(schema).take(np.lexsort((column.revision, column.ts, column.key))))
     return pa.concat_tables(parts).unify_dictionaries() if parts else _SCHEMAS["reading"].empty_table()
 
 

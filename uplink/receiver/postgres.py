@@ -53,8 +53,11 @@ SELECT 1 FROM message WHERE gateway = $1 AND epoch = $2 AND seq BETWEEN $3 AND $
 _ADD_SAMPLES = """
 WITH put AS (
     INSERT INTO sample SELECT * FROM staging ORDER BY tag, ts
-    ON CONFLICT (tag, ts) DO UPDATE SET value = excluded.value, whole = excluded.whole, text = excluded.text,
-        quality = excluded.quality, message = excluded.message
+    ON CONFLICT (tag, ts) DO UPDATE SET (value, whole, text, quality, message, revision) = (
+        SELECT value, whole, text, quality, message, revision FROM (VALUES
+            (sample.value, sample.whole, sample.text, sample.quality, sample.message, sample.revision, 0),
+            (excluded.value, excluded.whole, excluded.text, excluded.quality, excluded.message, excluded.revision, 1)
+        ) AS choice (value, whole, text, quality, message, revision, place) ORDER BY revision DESC, place DESC LIMIT 1)
     RETURNING message, xmax <> 0 AS replaced)
 UPDATE message SET replaced = message.replaced + found.rows
 FROM (SELECT message AS id, count(*) AS rows FROM put WHERE replaced GROUP BY message) AS found

@@ -31,6 +31,7 @@ ALTER TABLE yulink.progress ADD COLUMN IF NOT EXISTS replaced int8multirange NOT
 ALTER TABLE yulink.progress ADD COLUMN IF NOT EXISTS refused int8multirange NOT NULL DEFAULT '{}';
 CREATE TABLE IF NOT EXISTS yulink.sample (tag bigint NOT NULL, ts bigint NOT NULL, value double precision,
     whole bigint, text text, quality bigint NOT NULL, message bigint NOT NULL, PRIMARY KEY (tag, ts));
+ALTER TABLE yulink.sample ADD COLUMN IF NOT EXISTS revision bigint NOT NULL DEFAULT 0;
 CREATE TABLE IF NOT EXISTS yulink.waveform (tag bigint NOT NULL, ts bigint NOT NULL, rate_hz double precision NOT NULL,
     full_scale double precision NOT NULL, quality bigint NOT NULL, int16_samples bytea, float32_samples bytea,
     message bigint NOT NULL, PRIMARY KEY (tag, ts));
@@ -58,7 +59,7 @@ CREATE TABLE IF NOT EXISTS yulink.ledger (gateway text NOT NULL, uplink text NOT
 CREATE OR REPLACE VIEW yulink.reading AS SELECT gateway, device, name AS tag,
     timestamptz 'epoch' + ts / 1000 * interval '1 microsecond' AS time, ts, value,
     CASE WHEN kind = 3 AND whole < 0 THEN whole + 18446744073709551616 ELSE whole END::numeric AS whole, text, unit,
-    quality, kind, message FROM yulink.sample JOIN yulink.tag ON tag.key = sample.tag;
+    quality, kind, message, revision FROM yulink.sample JOIN yulink.tag ON tag.key = sample.tag;
 """
 _STAGING = "CREATE TEMP TABLE staging (LIKE yulink.sample) ON COMMIT DELETE ROWS"
 _LOCK = 0x59554C4B  # the key of the advisory lock: one `receive`, or any number of `write`

@@ -41,7 +41,10 @@ from uplink.statement import KIND
 
 QUARANTINE_MAX = 1000
 ANNOUNCEMENTS_MAX = 20
-VERSION = 4
+VERSION = 5
+_ADD_REVISIONS = """
+ALTER TABLE sample ADD COLUMN revision INTEGER NOT NULL DEFAULT 0; DROP VIEW IF EXISTS reading;
+"""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -58,9 +61,9 @@ CREATE TABLE IF NOT EXISTS message (id INTEGER PRIMARY KEY, gateway TEXT NOT NUL
     first INTEGER NOT NULL, last INTEGER NOT NULL, UNIQUE (gateway, epoch, seq));
 CREATE INDEX IF NOT EXISTS message_unprinted ON message (id) WHERE printed = 0;
 CREATE TABLE IF NOT EXISTS sample (message INTEGER NOT NULL, tag INTEGER NOT NULL, ts INTEGER NOT NULL, value,
-    quality INTEGER NOT NULL);
+    quality INTEGER NOT NULL, revision INTEGER NOT NULL);
 CREATE VIEW IF NOT EXISTS reading AS SELECT sample.rowid AS id, message, gateway, device, name AS tag, ts, value, unit,
-    quality, kind FROM sample JOIN tag ON tag.key = sample.tag;
+    quality, kind, revision FROM sample JOIN tag ON tag.key = sample.tag;
 CREATE TABLE IF NOT EXISTS waveform (message INTEGER NOT NULL, tag INTEGER NOT NULL, ts INTEGER NOT NULL,
     rate_hz REAL NOT NULL, full_scale REAL NOT NULL, quality INTEGER NOT NULL, int16_samples BLOB,
     float32_samples BLOB);
@@ -144,7 +147,9 @@ class SqliteStore:
             self._db.execute("PRAGMA synchronous=FULL")
             ((version,),) = self._db.execute("PRAGMA user_version")
             ((tables,),) = self._db.execute("SELECT count(*) FROM sqlite_schema")
-            if tables and version != self.version:
+            if tables and version == self.version - 1:  # which had no revisions
+                self._db.executescript(f"BEGIN; {_ADD_REVISIONS} PRAGMA user_version = {self.version}; COMMIT;")
+            elif tables and version != self.version:
                 raise YulinkError(
                     say("{path} was made by another version of this program", path=self._path),
                     say("name another file with --store"),
@@ -213,7 +218,7 @@ class SqliteStore:
                     self.counters.duplicates += 1
             for key, readings in self._samples:
                 for column in (readings.floats, readings.integers, readings.texts):
-                    self._db.executemany("INSERT INTO sample VALUES (?, ?, ?, ?, ?)", _tuples(key, column))
+                    self._db.executemany("INSERT INTO sample VALUES (?, ?, ?, ?, ?, ?)", _tuples(key, column))
             for finding in sqlite_books.settle(self._db, self._books):
                 self._report(finding)
             for one in (*refusals, *refused):
@@ -399,11 +404,11 @@ class SqliteStore:
             yield from ((key, _line(fields)) for fields in self._lines(key, gateway, first, last, common))
 
     def _lines(self, key: int, gateway: str, first: int, last: int, common: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        for device, tag, ts, value, unit, quality, kind in self._db.execute(
-            "SELECT device, tag, ts, value, unit, quality, kind FROM reading WHERE id BETWEEN ? AND ?",
+        for device, tag, ts, value, unit, quality, kind, revision in self._db.execute(
+            "SELECT device, tag, ts, value, unit, quality, kind, revision FROM reading WHERE id BETWEEN ? AND ?",
             (first, last),
         ):
-            yield lines.reading(gateway, device, tag, ts, value, unit, quality, kind) | common
+            yield lines.reading(gateway, device, tag, ts, value, unit, quality, kind, revision) | common
         for device, tag, ts, rate_hz, full_scale, unit, quality, short, single in self._db.execute(
             "SELECT device, name, ts, rate_hz, full_scale, unit, quality, int16_samples, float32_samples"
             " FROM waveform JOIN tag ON tag.key = waveform.tag WHERE message = ?",
@@ -441,9 +446,14 @@ class SqliteStore:
 
 def _tuples(message: int, column: Column) -> Iterator[tuple[Any, ...]]:
     """Yield rows of `sample`."""
-    return zip(
-        repeat(message), column.key.tolist(), column.ts.tolist(), _stored(column), column.quality.tolist(), strict=False
+    columns = (
+        column.key.tolist(),
+        column.ts.tolist(),
+        _stored(column),
+        column.quality.tolist(),
+        column.revision.tolist(),
     )
+    return zip(repeat(message), *columns, strict=False)
 
 
 def _stored(column: Column) -> list[Any]:
