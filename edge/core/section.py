@@ -18,7 +18,9 @@ from edge.core.language import say
 class Section(BaseModel):
     """A part of the configuration. Immutable; unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, strict=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, strict=False, defer_build=True
+    )
 
 
 def fields_by_key(model: type[BaseModel]) -> dict[str, FieldInfo]:
