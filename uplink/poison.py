@@ -100,13 +100,16 @@ def may_be_of_a_message(reason: str) -> bool:
 async def convict(outbox: Outbox, suspicion: Suspicion, identity: Identity, reason: str, uplink: str) -> Event | None:
     """Have a message that cannot pass come in halves; set it aside when it is a single row.
 
-    Returns the event that tells of what was set aside, its `ts` 0; None when the halves come.
+    Returns the event that tells of what was set aside, its `ts` 0; None when the halves come, or when nothing had to be
+    set aside: the message has no rows, or it was judged before.
     """
     if pieces := await outbox.split(*identity):
         suspicion.inherit(pieces, identity)
         return None
     rows = await outbox.quarantine(*identity, reason)
     suspicion.confirmed([identity])
+    if not rows:
+        return None
     words = say("a message with {rows} rows was set aside: {reason}", rows=rows, reason=reason)
     log.error(say("uplink: {error}", error=words))
     facts: dict[str, str | int | float | bool | None]

@@ -20,7 +20,7 @@ from tests.support import until
 from tests.uplink.support import background, brain, feed, open_plant, uplink_to
 from uplink import pump as pump_module
 from uplink.encode import encode
-from uplink.poison import CUTS_MAX, Suspicion
+from uplink.poison import CUTS_MAX, Suspicion, convict
 from uplink.receiver.message import Arrived
 from uplink.receiver.store import SqliteStore
 
@@ -49,6 +49,16 @@ def asked(folder: Path, query: str) -> list[tuple[Any, ...]]:
         return db.execute(query).fetchall()
     finally:
         db.close()
+
+
+async def test_a_message_is_set_aside_and_told_once_though_it_is_convicted_twice(tmp_path: Path) -> None:
+    async with open_plant(tmp_path, mqtt="mqtts://127.0.0.1:1", identity="-", ca="-") as (log, _):
+        await feed(log, 1)
+        outbox, suspicion = log.outbox(), Suspicion()
+        parcel = await outbox.next(10)
+        assert parcel is not None
+        told = [await convict(outbox, suspicion, (parcel.epoch, parcel.seq), "too large", "brain") for _ in range(2)]
+    assert [event and event.facts["rows"] for event in told] == [1, None]
 
 
 @pytest.mark.timeout(60)
