@@ -18,7 +18,7 @@ demo: .venv/run.stamp
 
 test: .venv/dev.stamp
 	@deploy/test-programs.sh
-	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
 
 # Kills, outages, broken links and disks, each with an account of every value; about ten minutes. See docs/faults.md.
 faults: .venv/dev.stamp
