@@ -37,11 +37,11 @@ def rotate(path: Path) -> int:
     private, public = path.with_name(path.name + ".key"), path.with_name(path.name + ".pub")
     old = read_private(private)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    kept = private.with_name(f"{path.name}-until-{stamp}.key")
+    kept = private.with_name(f"{path.name}-until-{stamp}-{old.public.id}.key")  # of its own, however soon the next
     key = make_key(old.public.kem)
     fresh = (private.with_name(private.name + ".new"), public.with_name(public.name + ".new"))
     write_key(key, *fresh)
-    os.rename(private, kept)
+    os.link(private, kept)  # at no instant is the old key without a name
     for new_file, file in zip(fresh, (private, public), strict=True):
         os.replace(new_file, file)
     print(_shown(key.public))

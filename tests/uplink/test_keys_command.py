@@ -90,3 +90,14 @@ def receiver(broker: Broker, pki: Pki, folder: Path, *keys: PrivateKey) -> Recei
     """A brain that keeps its place at the broker, with as many keys as it has."""
     access = Access(broker.url, pki.ca, pki.issue("brain"), client_id="brain", clean_start=False, manual_ack=True)
     return Receiver(access, SqliteStore(folder / "brain.sqlite3"), CLOCK, opener=Opener(list(keys), pki.ca))
+
+
+def test_keys_exchanged_within_one_second_are_all_kept(tmp_path: Path) -> None:
+    name = tmp_path / "brain"
+    assert main(["keys", "new", str(name), "--x25519"]) == 0
+    ids = {read_public(tmp_path / "brain.pub").id}
+    for _ in range(3):
+        assert main(["keys", "rotate", str(name)]) == 0
+        ids.add(read_public(tmp_path / "brain.pub").id)
+    assert {read_private(file).public.id for file in tmp_path.glob("*.key")} == ids
+    assert len(ids) == 4
