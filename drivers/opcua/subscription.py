@@ -299,6 +299,7 @@ class Subscriptions:
                 async with self._taking:  # one that waits for what is missing keeps the later ones waiting
                     await self._take(connection, notification)
             except Exception as error:
+                # A notification half taken is lost here: the connection ends, and the server is asked for it again.
                 self._break(str(error) or type(error).__name__)
                 return
 
