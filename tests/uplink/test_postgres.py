@@ -72,6 +72,22 @@ async def test_every_kind_of_value_is_stored_once_and_exactly(server: Postgres) 
     assert await ask(server, "SELECT DISTINCT reason FROM quarantine") == [("forged",)]
 
 
+async def test_what_the_receiver_before_still_holds_is_waited_for(server: Postgres) -> None:
+    """A connection that was cut is let go by the server a moment later."""
+    before, store = PostgresStore(server.dsn), PostgresStore(server.dsn)
+    await before.open()
+    opening = asyncio.create_task(store.open())
+
+    async def is_waiting() -> bool:
+        return await ask(server, "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted") != []
+
+    while not await is_waiting():
+        assert not opening.done()
+    await before.close()
+    await opening
+    await store.close()
+
+
 @pytest.mark.parametrize("together", [True, False])
 async def test_of_one_interval_the_highest_revision_stays_in_any_order(server: Postgres, together: bool) -> None:
     store = PostgresStore(server.dsn)

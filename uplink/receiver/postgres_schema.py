@@ -9,6 +9,8 @@ from edge.core.errors import Disconnected, WrongInput, YulinkError
 from edge.core.language import say
 
 VERSION_MIN = 140_000  # multiranges
+LOCK_WAIT_MS = 3000
+"""How long the server may need to notice that the receiver before, or our own last connection, is gone."""
 CONNECT_DEADLINE_S = 10.0
 COMMAND_DEADLINE_S = 120.0
 
@@ -108,12 +110,16 @@ async def connect(dsn: str, *, shared: bool) -> "asyncpg.Connection[Any]":
 async def _prepare(connection: "asyncpg.Connection[Any]", shared: bool) -> None:
     if await connection.fetchval("SELECT current_setting('server_version_num')::int") < VERSION_MIN:
         raise YulinkError(say("PostgreSQL is too old"), say("use PostgreSQL 14 or later"))
-    lock = "pg_try_advisory_lock_shared" if shared else "pg_try_advisory_lock"
-    if not await connection.fetchval(f"SELECT {lock}($1)", _LOCK):
+    lock = "pg_advisory_lock_shared" if shared else "pg_advisory_lock"
+    await connection.execute(f"SET lock_timeout = {LOCK_WAIT_MS}")
+    try:
+        await connection.execute(f"SELECT {lock}($1)", _LOCK)
+    except asyncpg.LockNotAvailableError as error:
         raise YulinkError(
             say("the database is in use by another receiver"),
             say("stop it; several processes on one database are `yulink write`"),
-        )
+        ) from error
+    await connection.execute("RESET lock_timeout")
     if await connection.fetchval("SHOW synchronous_commit") == "off":  # an acknowledgement would promise too much
         await connection.execute("SET synchronous_commit = on")
     try:
