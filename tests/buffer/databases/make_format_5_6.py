@@ -1,4 +1,4 @@
-"""Writes `format-5.sqlite3`. Kept to show how it was made; run it only with a program that writes format 5."""
+"""Writes `format-5.sqlite3` and `format-6.sqlite3`. Kept to show how; run it with a program that writes that format."""
 
 import asyncio
 import sqlite3
