@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 import math
-import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,6 +19,7 @@ from edge.core.clock import Clock
 from edge.core.delivery import Identity, Outbox, Parcel, Priority
 from edge.core.errors import Disconnected, WrongInput
 from edge.core.language import say
+from uplink.backoff import Backoff
 from uplink.catalogue import Equipment, encode_catalogue
 from uplink.encode import encode
 from uplink.health import Health
@@ -39,8 +39,6 @@ PUBACK_TIMEOUT_S = 15.0
 REFUSED_RETRY_S = 30.0
 SENT_TOLD_AFTER_S = 1.0
 MISSED_RETRY_S = 1.0
-BACKOFF_FIRST_S = 0.5
-BACKOFF_MAX_S = 30.0
 
 _TOPICS = {Priority.EVENT: "event", Priority.LIVE: "data/telemetry", Priority.BACKLOG: "data/backlog"}
 
@@ -183,7 +181,7 @@ class Pump:
         self._facts: Facts | None = None
         self._cut_at = 0.0
         self._share = BacklogShare(section.backlog_share, clock)
-        self._jitter = random.Random()
+        self._backoff = Backoff(clock)
         self._messages = self._bytes = self._wire_bytes_before = self._committed = 0
         self._resends = self._refused = self._connects = self._last_ack = self._acks_ignored = self._splits = 0
         self._last_error = ""
@@ -195,7 +193,6 @@ class Pump:
 
         Cancelling closes the connection; what is unconfirmed stays in the log.
         """
-        failures = 0
         while True:
             connects = self._connects
             try:
@@ -208,9 +205,7 @@ class Pump:
                     log.warning(say("uplink: {error}", error=error))
                 self._last_error = str(error)
             await self._put_back()
-            failures = 0 if self._connects > connects else failures + 1
-            ceiling = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(failures, 10))
-            await self._clock.sleep(self._jitter.uniform(0.05, ceiling))
+            await self._backoff.pause(progressed=self._connects > connects)
 
     async def _serve(self, session: MqttSession, facts: Facts) -> None:
         if self._section.confirm == "brain":

@@ -21,7 +21,7 @@ from uplink.plain import uplink as uplink_module
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorter deadlines, so that a test sees in a second what a plant sees in ten."""
-    monkeypatch.setattr(uplink_module, "BACKOFF_MAX_S", 0.1)
+    monkeypatch.setattr("uplink.backoff.BACKOFF_MAX_S", 0.1)
     monkeypatch.setattr(uplink_module, "REFUSED_RETRY_S", 0.2)
     monkeypatch.setattr("uplink.health.LOOK_S", 0.02)
 

@@ -16,7 +16,6 @@ from tests.sparkplug.support import CLOCK, host_at, open_edge, recorded, said
 from tests.sparkplug.wire import CONNECT, DISCONNECT, PUBLISH, SUBSCRIBE, Packet, Recording
 from tests.support import until
 from tests.uplink.support import background
-from uplink.sparkplug import uplink as uplink_module
 from uplink.sparkplug.payload import parse
 from uplink.sparkplug.sparkplug_b_pb2 import Payload
 
@@ -79,7 +78,7 @@ def recording(
 ) -> Recording:
     program("mosquitto")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(uplink_module, "BACKOFF_MAX_S", 0.2)
+        patch.setattr("uplink.backoff.BACKOFF_MAX_S", 0.2)
         return asyncio.run(play(tmp_path_factory.mktemp("recorded"), request.param))
 
 

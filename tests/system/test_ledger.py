@@ -168,7 +168,7 @@ async def test_a_network_that_was_off_shows_as_late_and_the_brain_is_told_so_und
 ) -> None:
     program("mosquitto")
     monkeypatch.setattr("edge.agent.bookkeeping.EVERY_S", 0.2)
-    monkeypatch.setattr("uplink.pump.BACKOFF_MAX_S", 0.2)
+    monkeypatch.setattr("uplink.backoff.BACKOFF_MAX_S", 0.2)
     monkeypatch.setattr("buffer.ledger.LATE_NS", 5 * 10**8)  # instead of a minute
     clock, pki = at_an_hour(), make_pki(tmp_path / "pki")
     hour = clock.now() // HOUR_NS

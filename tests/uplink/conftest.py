@@ -27,7 +27,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pump_module, "SENT_TOLD_AFTER_S", 0.1)
     monkeypatch.setattr(pump_module, "PUBACK_TIMEOUT_S", 2.0)
     monkeypatch.setattr(pump_module, "REFUSED_RETRY_S", 0.5)
-    monkeypatch.setattr(pump_module, "BACKOFF_MAX_S", 0.5)
+    monkeypatch.setattr("uplink.backoff.BACKOFF_MAX_S", 0.5)
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pump_module, "ACK_TIMEOUT_S", 0.5)
     monkeypatch.setattr(pump_module, "MISSED_RETRY_S", 0.05)
     monkeypatch.setattr(pump_module, "REFUSED_RETRY_S", 0.5)
-    monkeypatch.setattr(pump_module, "BACKOFF_MAX_S", 0.1)
+    monkeypatch.setattr("uplink.backoff.BACKOFF_MAX_S", 0.1)
 
 
 def texts(log: Log, rows: int, length: int) -> Batch:

@@ -6,7 +6,6 @@ that cannot pass takes its parcel apart, as on the way to a brain.
 
 import asyncio
 import logging
-import random
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +16,7 @@ from edge.core.delivery import Identity, Parcel, Priority
 from edge.core.errors import Disconnected
 from edge.core.language import say
 from uplink.api import UplinkContext
+from uplink.backoff import Backoff
 from uplink.health import Health
 from uplink.plain.messages import Message, Renderer
 from uplink.plain.section import JsonSection
@@ -29,8 +29,6 @@ BACKLOG_ROWS_MAX = 1000
 HELD_MAX = 1000
 PUBACK_TIMEOUT_S = 15.0
 REFUSED_RETRY_S = 30.0
-BACKOFF_FIRST_S = 0.5
-BACKOFF_MAX_S = 30.0
 HEADER_BYTES = 100
 ROW_BYTES_FIRST = 200.0
 BACKLOG_TURN_S = 0.5
@@ -100,7 +98,7 @@ class JsonUplink:
         self._woken = asyncio.Event()
         self._draining = asyncio.Event()
         self._drained = asyncio.Event()
-        self._jitter = random.Random()
+        self._backoff = Backoff(context.clock)
         self._messages = self._bytes = self._unheard = self._resends = self._refused = self._splits = 0
         self._connects = 0
         self._last_error = ""
@@ -110,7 +108,6 @@ class JsonUplink:
 
         Cancelling closes the connection; what is unconfirmed stays in the log.
         """
-        failures = 0
         while True:
             connects = self._connects
             try:
@@ -121,9 +118,7 @@ class JsonUplink:
                 self._last_error = str(error)
             self._share.reset()
             await self._conclude()
-            failures = 0 if self._connects > connects else failures + 1
-            ceiling = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(failures, 10))
-            await self._clock.sleep(self._jitter.uniform(0.05, ceiling))
+            await self._backoff.pause(progressed=self._connects > connects)
 
     async def _connect(self) -> None:
         if self._section.health_topic is None:

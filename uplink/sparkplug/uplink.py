@@ -7,7 +7,6 @@ when a connection broke is sent again.
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from edge.core.delivery import Parcel, Priority
 from edge.core.errors import Disconnected
 from edge.core.language import say
 from uplink.api import UplinkContext
+from uplink.backoff import Backoff
 from uplink.session import Access, Facts, MqttSession, RefusedSession, Version, Will, open_session
 from uplink.sparkplug.node import NAMESPACE, Message, Node, devices_of
 from uplink.sparkplug.payload import asks_rebirth, host_state
@@ -26,8 +26,6 @@ ROWS_MAX = 5000
 BACKLOG_ROWS_MAX = 1000
 ANSWER_DEADLINE_S = 15.0
 NDEATH_DEADLINE_S = 2.0
-BACKOFF_FIRST_S = 0.5
-BACKOFF_MAX_S = 30.0
 
 log = logging.getLogger("yulink.uplink.sparkplug")
 
@@ -87,7 +85,7 @@ class SparkplugUplink:
         self._woken = asyncio.Event()
         self._draining = asyncio.Event()
         self._drained = asyncio.Event()
-        self._jitter = random.Random()
+        self._backoff = Backoff(context.clock)
         self._messages = self._bytes = self._births = self._sessions = 0
         self._last_error = ""
 
@@ -96,7 +94,6 @@ class SparkplugUplink:
 
         Cancelling publishes the node's death and closes the connection; what is unconfirmed stays in the log.
         """
-        failures = 0
         while True:
             births = self._births
             try:
@@ -108,9 +105,7 @@ class SparkplugUplink:
                 self._server = (self._server + 1) % len(self._servers)
                 self._failed(error)
             await self._put_back()
-            failures = 0 if self._births > births else failures + 1
-            ceiling = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(failures, 10))
-            await self._clock.sleep(self._jitter.uniform(0.05, ceiling))
+            await self._backoff.pause(progressed=self._births > births)
 
     def _failed(self, error: Disconnected) -> None:
         if str(error) != self._last_error:
