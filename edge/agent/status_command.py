@@ -95,6 +95,8 @@ def render(status: dict[str, Any]) -> str:
 
 
 def _analytics(health: dict[str, Any], memory_mb: float | None) -> str:
+    if health["state"] != "running" and not health["reason"]:
+        return say("analytics: {state}", state=health["state"])
     if health["state"] != "running":
         return say("analytics: {state}: {reason}", state=health["state"], reason=health["reason"])
     standing = [
