@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -11,14 +10,13 @@ import numpy as np
 from edge.analytics.condition import block
 from edge.analytics.condition.baseline import Baseline, speed_bin
 from edge.analytics.condition.diagnosis import CLIPPED_MAX, FLAT_MAX, Diagnosis, diagnose
-from edge.analytics.condition.gate import CONFIRM, Confirmed, Gate
+from edge.analytics.condition.gate import Confirmed, Gate
 from edge.analytics.condition.judge import Finding, Judge
 from edge.analytics.condition.moments import SIZE, moments
-from edge.analytics.condition.names import FEATURES, GEAR_FEATURES, REMAINING, WAVEFORM, figures_of, is_slow
-from edge.analytics.operator import NEVER, Derived, Operator, Output, Reading, Rows
-from edge.core.batch import Event, Severity, Waveform
-from edge.core.catalogue import ValueKind
-from edge.core.data_class import DataClass
+from edge.analytics.condition.names import FEATURES, GEAR_FEATURES, REMAINING, figures_of, is_slow
+from edge.analytics.condition.telling import Evidence, Teller, as_state, of_state
+from edge.analytics.operator import Derived, Operator, Rows
+from edge.core.batch import Severity, Waveform
 from edge.core.quality import is_bad
 
 PLACES = {
@@ -73,14 +71,9 @@ class MachineWatch(Operator):
         tags += [machine["speed"]] if machine["speed"] else []
         self._tags = list(dict.fromkeys(tags))
         self.inputs = [f"{self._device}.{tag}" for tag in self._tags]
-        self.outputs: list[Output] = []
-        self._place: dict[str, int] = {}
-        for name, kind, unit, source in figures_of(machine):
-            self._place[name] = len(self.outputs)
-            data_class = DataClass.ALARM if kind == WAVEFORM else DataClass.TELEMETRY
-            inputs = (f"{self._device}.{source}",)
-            self.outputs.append(Output(self._device, name, ValueKind(kind), unit, inputs, data_class))
-        self._told = [NEVER] * len(self.outputs)
+        self._teller = Teller(self._device, figures_of(machine))
+        self.outputs = self._teller.outputs
+        self._tell = self._teller.tell
         names = [*self._velocities, *(f"{tag}_velocity_rms" for tag in self._waveforms)]
         self._judges = {name: self._judge_of(machine["velocity_mm_s"]) for name in names}
         for tag in self._waveforms:
@@ -220,49 +213,18 @@ class MachineWatch(Operator):
     def _tell_finding(
         self, out: Derived, name: str, at: int, finding: Finding, more: Mapping[str, Any] | None = None
     ) -> None:
-        place = self._place.get(name)
-        unit = "mm/s" if place is None else self.outputs[place].unit
         judge = self._judges.get(name)
-        facts: dict[str, Any] = {
-            "tag": name, "rule": finding.rule, "value": finding.value, "limit": finding.limit, "unit": unit,
-            "clause": finding.clause, "from": _iso(finding.since), "to": _iso(at), "readings": CONFIRM,
-        }  # fmt: skip
+        facts: dict[str, Any] = {}
         if judge is not None and judge.zone.zone:
             facts["zone"] = judge.zone.zone
         facts |= more or {}
-        if finding.is_on and self._last is not None:
-            tag, wave = self._last
-            facts |= {"evidence": f"{tag}_evidence", "evidence_ts": _iso(wave.ts)}
-            self._keep(out, tag, wave)
-        kind = "condition_alarm" if finding.is_on else "condition_alarm_over"
         words = {
             "zone": f"zone {facts.get('zone')}", "criterion II": "changed from its baseline",
             "baseline": "above its baseline", "drift": "drifts from its baseline",
             BEARING: f"shows a fault: {facts.get('fault')}",
         }[finding.rule]  # fmt: skip
-        over = "" if finding.is_on else ": is over"
-        message = (
-            f"{self._device}.{name} {words}{over}: {finding.value:.3g} {unit}, the limit is {finding.limit:.3g} {unit}"
-        )
-        out.events.append(Event(at, self._device, kind, finding.severity, message, facts))
-
-    def _keep(self, out: Derived, tag: str, wave: Waveform) -> None:
-        """Give the raw samples out, in m/s², once: a block that several alarms stand on is sent once."""
-        place = self._place[f"{tag}_evidence"]
-        if self._told[place] >= wave.ts:
-            return
-        self._told[place] = wave.ts
-        factor = self._waveforms[tag]
-        full_scale = wave.full_scale * factor
-        samples = wave.samples if wave.samples.dtype == np.int16 else (wave.samples * np.float32(factor))
-        out.waveforms.append((place, Waveform(0, wave.ts, wave.rate_hz, full_scale, samples, wave.quality)))
-
-    def _tell(self, out: Derived, name: str, at: int, value: float | str) -> None:
-        if value != value:
-            return
-        place = self._place[name]
-        self._told[place] = ts = max(at, self._told[place] + 1)
-        out.readings.append(Reading(place, ts, value, at=at))
+        evidence = None if self._last is None else Evidence(*self._last, self._waveforms[self._last[0]])
+        self._teller.alarm(out, name, at, finding, words, facts, evidence, unit="mm/s")
 
     def shift(self, by: int) -> None:
         """Move what is counted from a moment."""
@@ -271,26 +233,21 @@ class MachineWatch(Operator):
 
     def state(self) -> Mapping[str, Any]:
         """Return baselines, zones, alarms, and the last block of samples."""
-        last = None
-        if self._last is not None:
-            tag, wave = self._last
-            samples = wave.samples
-            last = [tag, wave.ts, wave.rate_hz, wave.full_scale, samples.dtype.str, samples.tobytes(), wave.quality]
         return {
             "since": self._gate.since if self._gate else None,
             "rpm": self._rpm,
-            "told": self._told,
+            "told": self._teller.told,
             "judges": {name: judge.state() for name, judge in self._judges.items()},
             "bearings": {tag: [known.fault, *known.confirmed.state()] for tag, known in self._bearings.items()},
             "young": {tag: [each.state() for each in pair] for tag, pair in self._young.items()},
-            "last": last,
+            "last": None if self._last is None else [self._last[0], *as_state(self._last[1])],
         }
 
     def restore(self, state: Mapping[str, Any]) -> Sequence[str]:
         """Take a state up."""
         if self._gate is not None:
             self._gate.since = state["since"]
-        self._rpm, self._told = state["rpm"], list(state["told"])
+        self._rpm, self._teller.told = state["rpm"], list(state["told"])
         for name, judge in self._judges.items():
             judge.restore(state["judges"][name])
         for tag, (fault, *confirmed) in state["bearings"].items():
@@ -298,8 +255,8 @@ class MachineWatch(Operator):
         for tag, (rms, peak) in state["young"].items():
             self._young[tag] = Baseline.of(rms), Baseline.of(peak)
         if state["last"] is not None:
-            tag, ts, rate, full_scale, dtype, samples, quality = state["last"]
-            self._last = tag, Waveform(0, ts, rate, full_scale, np.frombuffer(samples, dtype).copy(), quality)
+            tag, *wave = state["last"]
+            self._last = tag, of_state(wave)
         return ()
 
     def view(self) -> Any:
@@ -321,10 +278,6 @@ def _health(measured: block.F64) -> str:
     if measured[block.RMS] == 0 or measured[block.FLAT] > FLAT_MAX:
         return "flat"
     return "clipped" if measured[block.CLIPPED] > CLIPPED_MAX else GOOD
-
-
-def _iso(ns: int) -> str:
-    return datetime.fromtimestamp(ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{ns % 10**9 // 1000:06d}Z"
 
 
 def make(settings: Mapping[str, Any]) -> Sequence[Operator]:
