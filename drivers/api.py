@@ -55,6 +55,17 @@ class TagSection(Section):
         """Return what its values are, as in `edge.core.catalogue.ValueKind`; None where only the device knows."""
         return None
 
+    @property
+    def lacks_full_scale(self) -> bool:
+        """Whether its waveforms are known to be integers of which nothing says what they mean."""
+        return False
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether a waveform's time is told by the device, as that of its first sample: then those that follow each
+        other without a gap can be joined. The time at which it was read says nothing of gaps."""
+        return False
+
 
 class DriverSection(Section):
     """Settings every device has, whatever its protocol. A driver's section adds the key named like its kind.

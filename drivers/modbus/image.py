@@ -307,7 +307,10 @@ class Image:
             elif tag.value_type.name == "i16" and not tag.scaled:
                 samples = raw.astype(np.int16)
             else:
-                samples = (raw * tag.scale + tag.offset).astype(np.float32)
+                scale = tag.scale
+                if tag.full_scale is not None and not tag.scaled and raw.dtype.kind in "iu":
+                    scale = tag.full_scale_quantity[0] / (float(np.iinfo(raw.dtype).max) + 1)
+                samples = (raw * scale + tag.offset).astype(np.float32)
             assert tag.rate is not None
             yield Waveform(tag_id, ts, tag.rate, tag.full_scale_quantity[0], samples, status)
 

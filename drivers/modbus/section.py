@@ -189,6 +189,12 @@ class ModbusTag(TagSection):
         return "uint64" if value_type.name == "u64" else "int64"
 
     @property
+    def lacks_full_scale(self) -> bool:
+        """Whether its samples are integers without full scale, and no `scale` makes values of them."""
+        integers = self.rate is not None and not self.value_type.is_float
+        return integers and not self.scaled and self.full_scale is None
+
+    @property
     def full_scale_quantity(self) -> tuple[float, str]:
         """Number and unit of `full_scale`; (0, "") when it is not given."""
         match = _SCALE_TEXT.fullmatch(self.full_scale or "")

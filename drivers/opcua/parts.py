@@ -67,10 +67,19 @@ def kind_of_part(value: Any, variant: ValueKind | None) -> ValueKind:
 
 
 def waveform(tag: int, ts: int, value: Any, status: int, rate: float, full_scale: float) -> Waveform:
-    """Return an array as a waveform: 16-bit integers with their scale, anything else as physical values."""
-    samples = np.asarray(value if isinstance(value, list) and not is_bad(status) else [], np.float64)
+    """Return an array as a waveform: 16-bit integers with their scale, anything else as physical values.
+
+    Wider integers become physical values too; those whose scale nobody knows are counts of bad quality.
+    """
+    given = value if isinstance(value, list) and not is_bad(status) else []
+    samples = np.asarray(given, np.float64)
     if samples.ndim != 1:
         samples, status = samples[:0].reshape(-1), int(StatusCode.BAD_TYPE_MISMATCH)
-    whole = len(samples) and full_scale and (samples == np.rint(samples)).all() and np.abs(samples).max() <= 32767
-    dtype: Any = np.int16 if whole else np.float32
-    return Waveform(tag, ts, rate, full_scale, np.ascontiguousarray(samples, dtype), status)
+    whole = bool(len(samples)) and all(isinstance(each, int) for each in given[:1])
+    if whole and np.abs(samples).max() <= 32767:
+        return Waveform(tag, ts, rate, full_scale, np.ascontiguousarray(samples, np.int16), status)
+    if whole and full_scale:
+        samples = samples * (full_scale / 32768)
+    elif whole:
+        status = int(StatusCode.BAD_CONFIGURATION_ERROR)
+    return Waveform(tag, ts, rate, full_scale, np.ascontiguousarray(samples, np.float32), status)

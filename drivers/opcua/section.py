@@ -111,11 +111,21 @@ class OpcUaTag(TagSection):
     """Samples a second, for an array that is a waveform."""
 
     full_scale: Annotated[float, Field(gt=0)] | None = None
-    """The physical value of sample 32768 of a waveform of 16-bit integers."""
+    """The physical value of sample 32768 of a waveform of integers."""
 
     def value_kind(self) -> str | None:
         """Return what its values are, where the configuration says it."""
         return "waveform" if self.rate else self.type
+
+    @property
+    def lacks_full_scale(self) -> bool:
+        """Whether its samples are said to be integers, and not what they mean."""
+        return self.rate is not None and self.type in ("int64", "uint64") and self.full_scale is None
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether waveforms can be joined: a source time is taken for that of the first sample."""
+        return True
 
     @property
     def spreads(self) -> bool:

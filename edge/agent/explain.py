@@ -8,6 +8,7 @@ from typing import Any
 from edge.agent.loader import load
 from edge.agent.settings import Device
 from edge.analytics.condition.lines import block_needed, level_needed
+from edge.analytics.condition.names import SAMPLES_MAX
 from edge.analytics.condition.section import MachineSection, Source, sources
 from edge.analytics.condition.severity import CRITERION_II_SHARE, TRIP_FACTOR
 from edge.analytics.condition.spectrum import velocity_band
@@ -64,28 +65,37 @@ def explanation(device: Device, machine: MachineSection) -> dict[str, Any]:
         found["needed"] = {"seconds": seconds, "rate_hz": rate}
     judged = sources(device.section.tags)
     found["velocities"] = [source.tag for source in judged if not source.is_waveform]
-    found["blocks"] = [_block(device, source, shaft, found.get("needed")) for source in judged if source.is_waveform]
+    waves = [source for source in judged if source.is_waveform]
+    found["blocks"] = [_block(device, machine, source, found.get("needed")) for source in waves]
     gate = machine.gate(device.section.tags)
     found["running"] = None if gate is None else {"tag": gate.tag, "above": gate.above, "for_s": gate.hold}
     return found
 
 
-def _block(device: Device, source: Source, shaft: float, needed: dict[str, float] | None) -> dict[str, Any]:
+def _block(device: Device, machine: MachineSection, source: Source, needed: dict[str, float] | None) -> dict[str, Any]:
+    """Return what is told of one tag's waveforms, and of the blocks that they are cut into or joined to."""
     tag: Any = device.section.tags[source.tag]
-    block: dict[str, Any] = {"tag": source.tag, "rate_hz": tag.rate}
+    shaft = machine.rpm / 60
+    block: dict[str, Any] = {"tag": source.tag, "rate_hz": tag.rate, "joined": tag.is_stream}
     samples = getattr(getattr(tag, "value_type", None), "count", None)
     if samples:
-        seconds = samples / tag.rate
-        block |= {
-            "samples": samples, "seconds": seconds, "resolution_hz": 1 / seconds, "turns": seconds * shaft,
-        }  # fmt: skip
-        if needed:
-            block["samples_needed"] = int(-(-needed["seconds"] * tag.rate // 1))
-            block["level_needed_db"] = level_needed(seconds * shaft)
-            block["long_enough"] = seconds >= needed["seconds"]
+        block |= {"samples": samples, **_length(samples / tag.rate, shaft)}
+    for purpose, (length, hop) in machine.blocks.lengths(machine.rpm).items():
+        seconds = min(length, SAMPLES_MAX / tag.rate)
+        if samples and not tag.is_stream:
+            seconds = min(seconds, samples / tag.rate)
+        block[purpose] = {**_length(seconds, shaft), "hop_s": hop}
     if needed:
+        seconds = block["bearing"]["seconds"]
+        block["samples_needed"] = int(-(-needed["seconds"] * tag.rate // 1))
+        block["level_needed_db"] = level_needed(seconds * shaft)
+        block["long_enough"] = seconds >= needed["seconds"]
         block["quick_enough"] = tag.rate >= needed["rate_hz"]
     return block
+
+
+def _length(seconds: float, shaft: float) -> dict[str, float]:
+    return {"seconds": seconds, "resolution_hz": 1 / seconds, "turns": seconds * shaft}
 
 
 def _text(found: dict[str, Any]) -> str:
@@ -147,6 +157,19 @@ def _block_rows(block: dict[str, Any]) -> list[str]:
                 step=block["resolution_hz"],
             )
         ]
+    words = say(
+        "  features of blocks of {seconds:.2f} s, {turns:.1f} turns, resolution {resolution_hz:.3f} Hz",
+        **block["trend"],
+    )
+    rows.append(words)
+    if "long_enough" in block:
+        words = say(
+            "  bearing lines of blocks of {seconds:.2f} s, {turns:.1f} turns, resolution {resolution_hz:.3f} Hz",
+            **block["bearing"],
+        )
+        rows.append(words)
+    if block["joined"]:
+        rows.append(say("  waveforms that follow each other without a gap are joined"))
     if block.get("long_enough") is False:
         words = say("  too short for bearing lines: {count} samples are needed", count=block["samples_needed"])
         rows.append(words)

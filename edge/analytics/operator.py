@@ -63,7 +63,8 @@ class Rows:
     text       object[n]   `str` where the tag is a text, else None
     quality    uint32[n]   OPC UA StatusCode
     is_old     bool[n]     the reading came after a newer one of its tag, as history does that is read later
-    waveforms  blocks of samples as (slot, block), in order of time
+    waveforms  blocks of samples as (slot, block), in order of `waveforms_at`
+    waveforms_at  event time at which each of them counts, as `at`; by default its own time
     events     what the gateway itself noted, e.g. that somebody acknowledged an alarm, in order of the log
     """
 
@@ -76,7 +77,12 @@ class Rows:
     quality: npt.NDArray[np.uint32]
     is_old: npt.NDArray[np.bool_]
     waveforms: Sequence[tuple[int, Waveform]] = ()
+    waveforms_at: Sequence[int] = ()
     events: Sequence[Event] = ()
+
+    def __post_init__(self) -> None:
+        if self.waveforms and not self.waveforms_at:
+            object.__setattr__(self, "waveforms_at", [wave.ts for _, wave in self.waveforms])
 
     @classmethod
     def of(
@@ -111,7 +117,9 @@ class Rows:
             return parts[0]
         columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS}
         waves = [wave for part in parts for wave in part.waveforms]
-        return cls(**columns, waveforms=waves, events=[event for part in parts for event in part.events])
+        at = [at for part in parts for at in part.waveforms_at]
+        events = [event for part in parts for event in part.events]
+        return cls(**columns, waveforms=waves, waveforms_at=at, events=events)
 
     def take(self, rows: npt.NDArray[Any] | slice) -> "Rows":
         """Return the rows picked by a boolean mask, an index array or a slice, without waveforms and events."""

@@ -225,8 +225,9 @@ class Pipeline:
         gone += [(event.source, event.ts) for number, event in enumerate(events) if not kept[n + m + number]]
         outcome.set_aside += gone
         waves = [wave for number, wave in enumerate(rows.waveforms) if kept[n + number]]
+        waves_at = [at for number, at in enumerate(rows.waveforms_at) if kept[n + number]]
         left = [event for number, event in enumerate(events) if kept[n + m + number]]
-        return replace(rows.take(kept[:n]), waveforms=waves), left
+        return replace(rows.take(kept[:n]), waveforms=waves, waveforms_at=waves_at), left
 
     def view(self) -> dict[str, Any]:
         """Return what the operators show, by their names."""
@@ -321,8 +322,9 @@ def _select(rows: Rows, local: Any, events: Sequence[Event]) -> Rows:
     slots = local[rows.slot]
     mine = slots >= 0
     waves = [(int(local[slot]), wave) for slot, wave in rows.waveforms if local[slot] >= 0]
+    waves_at = [at for (slot, _), at in zip(rows.waveforms, rows.waveforms_at, strict=True) if local[slot] >= 0]
     chosen = rows.take(mine)
-    return replace(chosen, slot=slots[mine], waveforms=waves, events=events)
+    return replace(chosen, slot=slots[mine], waveforms=waves, waveforms_at=waves_at, events=events)
 
 
 def _fed(feeds: Sequence[int], outputs: Sequence[Any], derived: Derived) -> Rows:
@@ -343,4 +345,5 @@ def _merged(rows: Rows, more: Rows) -> Rows:
     if not len(more):
         return rows
     both = Rows.concat([rows, more])
-    return replace(both.take(np.lexsort((both.slot, both.at))), waveforms=both.waveforms)
+    ordered = both.take(np.lexsort((both.slot, both.at)))
+    return replace(ordered, waveforms=both.waveforms, waveforms_at=both.waveforms_at)

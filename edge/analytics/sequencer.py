@@ -48,7 +48,7 @@ class Sequencer:
         wall = 2**62 if stored is None or self._wall_offset is None else stored + self._wall_offset
         ahead = rows.ts > wall + AHEAD_NS
         at = np.where(ahead, wall, rows.ts)
-        waves = [(min(wave.ts, wall), slot, wave) for slot, wave in rows.waveforms]
+        waves = [(max(min(wave.ts, wall), self.now), slot, wave) for slot, wave in rows.waveforms]
         is_old = np.zeros(len(rows), np.bool_)
         late = at <= self.now
         for place in np.flatnonzero(late).tolist():
@@ -62,7 +62,7 @@ class Sequencer:
         np.maximum.at(self._latest, rows.slot[punctual], rows.ts[punctual])
         if stored is not None:
             self._in_order_at[rows.slot[~is_old]] = stored
-        self._held = Rows.concat([self._held, replace(rows, at=at, is_old=is_old, waveforms=())])
+        self._held = Rows.concat([self._held, replace(rows, at=at, is_old=is_old, waveforms=(), waveforms_at=())])
         self._waves += waves
         newest = max([int(at.max(initial=NEVER)), *(each[0] for each in waves)])
         if newest > self.newest:
@@ -78,7 +78,9 @@ class Sequencer:
         out = self._held.take(ready)
         self._held = self._held.take(~ready)
         self._waves = [each for each in self._waves if each[0] > self.now]
-        return replace(out.take(np.lexsort((out.slot, out.at))), waveforms=[(slot, wave) for _, slot, wave in waves])
+        out = out.take(np.lexsort((out.slot, out.at)))
+        blocks, blocks_at = [(slot, wave) for _, slot, wave in waves], [at for at, _, _ in waves]
+        return replace(out, waveforms=blocks, waveforms_at=blocks_at)
 
     def pass_time(self, log_now: int) -> None:
         """Let event time go on to a later log time at which nothing more had come."""

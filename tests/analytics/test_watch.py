@@ -31,7 +31,8 @@ def machine(**changes: Any) -> dict[str, Any]:
         "device": "pump-3", "rpm": RPM, "speed": None, "clause": limits.clause,
         "velocity_mm_s": list(limits.velocity), "displacement_um": list(limits.displacement or ()),
         "orders": bearing("6205").orders, "teeth": None, "running": {"tag": "current", "above": 4.0, "hold_ns": 10 * S},
-        "velocities": {"velocity": 1.0}, "waveforms": {},
+        "velocities": {"velocity": 1.0}, "waveforms": {}, "joined": [],
+        "blocks": {"trend": [1.0, 1.0], "bearing": [10.0, 10.0]},
     } | changes  # fmt: skip
 
 
@@ -108,7 +109,14 @@ def test_a_slow_drift_is_seen_below_every_limit_and_a_healthy_week_is_quiet() ->
     operator = watch(running=None)
     assert alarms(days(operator, 24 * 7, 1.0, 0)) == []
     assert operator.view()["learned"] == ["velocity"]
-    assert alarms(days(operator, 12, 1.0, 24 * 7, rise=0.02)) == [("condition_alarm", "drift")]
+    found = days(operator, 12, 1.0, 24 * 7, rise=0.02)
+    assert alarms(found) == [("condition_alarm", "drift")]
+    (event,) = found.events
+    assert "2026-01-07T20:00" < str(event.facts["from"]) < str(event.facts["to"]), "since it began to lean"
+    values = [float(each) for each in str(event.facts["values"]).split()]
+    assert len(values) == event.facts["readings"]
+    assert values[-1] == pytest.approx(float(str(event.facts["value"])), rel=1e-3)
+    assert len(values) > 3
 
 
 def test_life_is_told_only_in_alarm_and_with_an_interval() -> None:
@@ -148,9 +156,12 @@ def test_a_bearing_fault_is_an_alarm_with_its_raw_samples() -> None:
     assert (event.facts["fault"], event.facts["line"], event.facts["unit"]) == ("outer_race", "bpfo", "dB")
     assert float(str(event.facts["value"])) > float(str(event.facts["limit"])) > 10
     assert float(str(event.facts["p_false_alarm"])) <= 1e-3
-    assert event.facts["evidence"] == "de_evidence"
+    assert event.facts["evidence"] == "de_bearing_evidence"
+    window = [event.facts[each] for each in ("from", "evidence_ts", "to")]
+    assert window == [f"2026-01-01T00:{minute}.000000Z" for minute in ("00:00", "20:00", "20:04")]
+    assert len(str(event.facts["values"]).split()) == event.facts["readings"] == 3
     ((output, evidence),) = found.waveforms
-    assert operator.outputs[output].name == "de_evidence"
+    assert operator.outputs[output].name == "de_bearing_evidence"
     assert evidence.ts == T0 + 2 * 600 * S
     assert np.array_equal(evidence.samples, wave(strokes(bearing("6205").orders["bpfo"], 4.0, 3.0, 2), 2).samples)
     names = {operator.outputs[reading.output].name for reading in found.readings}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edge.analytics.condition import fourier as ft
 from edge.analytics.condition.lines import SLIP
+from edge.analytics.condition.names import SAMPLES_MIN as SIZE_MIN
 from edge.analytics.condition.spectrum import velocity_band
 from edge.analytics.kernels import kernel
 
@@ -34,7 +35,6 @@ SIZE = len(FEATURES)
 FAMILIES = ("bpfo", "bpfi", "bsf2", "ftf")
 HARMONICS = 3
 SIDEBANDS = 2
-SIZE_MIN = 64
 FLOAT_MAX = float(np.finfo(np.float64).max)
 ENVELOPE_SHARE = (0.1, 0.3)
 """The envelope's band where none is chosen, as shares of the rate: above the machine's own lines, below the filter."""

@@ -12,12 +12,11 @@ from edge.analytics.condition.lines import (
     LEVEL_DB_MIN,
     P_FALSE_ALARM,
     P_FLOOR,
-    REVOLUTIONS_MIN,
     Line,
     fault_lines,
     level_needed,
 )
-from edge.analytics.condition.names import SLOW_BELOW_RPM
+from edge.analytics.condition.names import REVOLUTIONS_MIN, SLOW_BELOW_RPM
 from edge.analytics.condition.severity import Limits, zone
 from edge.analytics.condition.spectrum import band_rms, order_rms, power_spectrum, velocity_band
 from edge.core.language import say

@@ -1,14 +1,14 @@
 """The judgement of one amplitude of one machine: zone, change from its baseline, drift, and what life remains."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
 from typing import Any
 
 from edge.analytics.condition.baseline import Baseline
-from edge.analytics.condition.gate import Confirmed, ConfirmedZone
+from edge.analytics.condition.gate import CONFIRM, Confirmed, ConfirmedZone
 from edge.analytics.condition.remaining import CONFIDENCE, POINTS_MIN, wiener
 from edge.analytics.condition.severity import CRITERION_II_SHARE, Limits, trip_limit, zone
 from edge.core.batch import Severity
@@ -27,7 +27,11 @@ ZONE, CHANGE, HIGH, DRIFT = "zone", "criterion II", "baseline", "drift"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """An alarm of a rule begins, changes its severity, or ends (`is_on` false)."""
+    """An alarm of a rule begins, changes its severity, or ends (`is_on` false).
+
+    since   when the first reading or block began on which it stands
+    values  what it stands on, in order of time; the last is `value`
+    """
 
     rule: str
     is_on: bool
@@ -36,11 +40,17 @@ class Finding:
     severity: Severity
     clause: str
     since: int
+    values: Sequence[float] = ()
 
 
 @dataclass(slots=True)
 class Judge:
-    """What is known of one amplitude. `limits` are the borders in its unit, None where no standard has any."""
+    """What is known of one amplitude.
+
+    borders  of the zones in its unit, None where no standard has any
+    window   time and value of the last readings
+    leaning  time and value of the medians since the greater of the drift's sums left zero
+    """
 
     borders: tuple[float, float, float] | None
     clause: str
@@ -54,7 +64,8 @@ class Judge:
     sums: list[float] = field(default_factory=lambda: [0.0, 0.0])
     drifts: bool = False
     history: list[list[float]] = field(default_factory=list)
-    window: list[int] = field(default_factory=list)
+    window: list[list[Any]] = field(default_factory=list)
+    leaning: list[list[Any]] = field(default_factory=list)
 
     @property
     def is_alarmed(self) -> bool:
@@ -65,7 +76,7 @@ class Judge:
         """Take a value of the settled machine, at a bin of speed; return which alarms begin, change or end with it."""
         if math.isnan(value):
             return []
-        self.window = [*self.window, at][-3:]
+        self.window = [*self.window, [at, value]][-CONFIRM:]
         found = list(self._end_block(at, speed))
         self.values.append(value)
         baseline = self.baselines.get(speed)
@@ -109,6 +120,7 @@ class Judge:
     def _drift(self, middle: float, baseline: Baseline) -> Iterator[Finding]:
         z = baseline.z(middle)
         self.sums = [max(0.0, self.sums[0] + z - DRIFT_SLACK), max(0.0, self.sums[1] - z - DRIFT_SLACK)]
+        self.leaning = [*self.leaning, [self.block * BLOCK_NS, middle]][-HISTORY_MAX:] if max(self.sums) > 0 else []
         # Bounded, so that a long fault does not take as long again to be seen as over.
         self.sums = [min(each, 2 * DRIFT_LIMIT) for each in self.sums]
         if not self.drifts and max(self.sums) > DRIFT_LIMIT:
@@ -118,16 +130,27 @@ class Judge:
         else:
             return
         limit = baseline.median + math.copysign(DRIFT_SLACK * baseline.sigma, z)
-        yield self._finding(DRIFT, self.drifts, middle, limit, Severity.LOW)
+        window = self.leaning or [[self.block * BLOCK_NS, middle]]
+        yield self._finding(DRIFT, self.drifts, middle, limit, Severity.LOW, window)
 
-    def _finding(self, rule: str, is_on: bool, value: float, limit: float, severity: Severity) -> Finding:
+    def _finding(
+        self,
+        rule: str,
+        is_on: bool,
+        value: float,
+        limit: float,
+        severity: Severity,
+        window: Sequence[Sequence[Any]] | None = None,
+    ) -> Finding:
         clauses = {
             ZONE: self.clause,
             CHANGE: "ISO 20816-1, criterion II",
             HIGH: "own baseline: six robust sigma and twice the median",
             DRIFT: "own baseline: CUSUM of medians over 10 min, slack 1.5 sigma, limit 10 sigma",
         }
-        return Finding(rule, is_on, value, limit, severity if is_on else Severity.INFO, clauses[rule], self.window[0])
+        since, _ = (window := window or self.window)[0]
+        values = [each for _, each in window]
+        return Finding(rule, is_on, value, limit, severity if is_on else Severity.INFO, clauses[rule], since, values)
 
     def remaining(self) -> tuple[float, float, float] | None:
         """Return hours of life until the trip limit (low, median, high), only in alarm and where it rises at all."""
@@ -149,7 +172,7 @@ class Judge:
             "block": [self.block, self.bin, self.values],
             "drift": [self.sums, self.drifts],
             "history": self.history,
-            "window": self.window,
+            "window": [self.window, self.leaning],
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -159,4 +182,4 @@ class Judge:
         self.baselines = {int(key): Baseline.of(value) for key, value in state["baselines"].items()}
         self.block, self.bin, self.values = state["block"]
         self.sums, self.drifts = state["drift"]
-        self.history, self.window = state["history"], state["window"]
+        self.history, (self.window, self.leaning) = state["history"], state["window"]

@@ -13,15 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.analytics.condition.envelope import Band, bands, envelope_spectra, whitened
+from edge.analytics.condition.names import REVOLUTIONS_MIN
 
 F64 = NDArray[np.float64]
 
 HARMONICS = 5
 HARMONICS_MIN = 3
 CARPET_MIN = 8
-REVOLUTIONS_MIN = 20.0
-"""A block of fewer turns does not resolve the lines from the shaft's."""
-
 SLIP = 0.02
 """How far real bearings run from the kinematic frequency, as a share of it: 1 to 2 % (Randall & Antoni 2011)."""
 

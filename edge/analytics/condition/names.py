@@ -28,6 +28,12 @@ REMAINING = ("remaining_low", "remaining", "remaining_high")
 SLOW_BELOW_RPM = 600.0
 """Below this speed the standards look at displacement too."""
 
+REVOLUTIONS_MIN = 20.0
+"""A block of fewer turns does not resolve a bearing's lines from the shaft's."""
+
+SAMPLES_MIN, SAMPLES_MAX = 64, 1 << 20
+"""Of a block of samples; at most 10 s at 102.4 kHz, two or four megabytes."""
+
 NUMBER, TEXT, WAVEFORM = "float64", "text", "waveform"
 Figure = tuple[str, str, str, str]
 """Name, kind of the value (see `edge.core.catalogue.ValueKind`), unit and the tag of the device that it is made of."""
@@ -54,6 +60,7 @@ def figures_of(machine: Mapping[str, Any]) -> Iterator[Figure]:
             yield f"{tag}_{line}", NUMBER, "dB", tag
         if machine["orders"]:
             yield f"{tag}_fault", TEXT, "", tag
+            yield f"{tag}_bearing_evidence", WAVEFORM, ACCELERATION, tag
         yield f"{tag}_dkw", NUMBER, "", tag
         yield f"{tag}_sensor", TEXT, "", tag
         yield f"{tag}_evidence", WAVEFORM, ACCELERATION, tag

@@ -1,13 +1,15 @@
 """`machine:` of a device: what stands there, by which standard it is judged, when it runs. Pure: no numpy."""
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from edge.analytics.condition.bearings import Bearing, bearing, find, geometry_problem, known_names, near_names
+from edge.analytics.condition.names import REVOLUTIONS_MIN, SAMPLES_MAX, SAMPLES_MIN
 from edge.analytics.condition.severity import LIMITS, Limits
 from edge.core.errors import Problem
 from edge.core.language import say
@@ -18,6 +20,10 @@ ACCELERATION_UNITS = {"g": 9.80665, "mg": 9.80665e-3, "m/s2": 1.0, "m/s²": 1.0,
 
 VELOCITY_UNITS = {"mm/s": 1.0, "m/s": 1e3, "in/s": 25.4}
 """Units of a velocity value, with their factor to mm/s."""
+
+BEARING_S = 10.0
+HOP_SHARE_MIN = 0.1
+"""Blocks that overlap by more cost work and tell nothing new."""
 
 BORDER_KW = 200.0
 GROUP_KW = {1: (300.0, 50e3), 2: (15.0, 300.0)}
@@ -105,6 +111,52 @@ def _known(given: str | Dimensions) -> str | Dimensions:
     return given
 
 
+class Blocks(Section):
+    """How long the blocks are that waveforms are cut into, and joined to where they follow each other without a gap."""
+
+    trend: Duration = 1.0
+    """Of the blocks whose features are told."""
+
+    bearing: Duration | None = None
+    """Of the blocks in which a bearing's lines are looked for: 8 s and more resolve them well. Default: 10 s, or 20
+    turns of a slow shaft."""
+
+    trend_hop: Duration | None = None
+    """How far a block for trends begins behind the one before. Default: its length, so none overlap."""
+
+    bearing_hop: Duration | None = None
+    """The same for bearing lines. More than the length leaves samples out, e.g. `10min`: a look now and then."""
+
+    def lengths(self, rpm: float) -> dict[str, tuple[float, float]]:
+        """Return length and hop of each purpose in seconds."""
+        bearing = max(BEARING_S, REVOLUTIONS_MIN * 60 / rpm) if self.bearing is None else self.bearing
+        return {"trend": (self.trend, self.trend_hop or self.trend), "bearing": (bearing, self.bearing_hop or bearing)}
+
+    def problems(self, rpm: float, rates: Mapping[str, float]) -> Iterator[Problem]:
+        """Yield what cannot be with this speed and these tags' rates."""
+        lengths = self.lengths(rpm)
+        for purpose, (length, hop) in lengths.items():
+            if hop < HOP_SHARE_MIN * length:
+                words = say("a hop of {hop:g} s is below a tenth of the block of {length:g} s", hop=hop, length=length)
+                hint = say("write {example} or more", example=f"{HOP_SHARE_MIN * length:g}s")
+                yield Problem((f"{purpose}_hop",), words, hint)
+        seconds = REVOLUTIONS_MIN * 60 / rpm
+        if lengths["bearing"][0] < seconds:
+            turns = lengths["bearing"][0] * rpm / 60
+            words = say("{turns:.1f} turns are too few for bearing lines", turns=turns)
+            yield Problem(("bearing",), words, say("write {example} or more", example=f"{math.ceil(seconds)}s"))
+        for tag, rate in rates.items():
+            if self.trend * rate < SAMPLES_MIN:
+                words = say("a block of {tag} has {count:.0f} samples", tag=tag, count=self.trend * rate)
+                example = f"{math.ceil(SAMPLES_MIN / rate * 1000)}ms"
+                yield Problem(("trend",), words, say("write {example} or more", example=example))
+            for purpose, (length, _) in lengths.items():
+                if length * rate > SAMPLES_MAX and getattr(self, purpose) is not None:
+                    words = say("a block of {tag} has {count:.0f} samples", tag=tag, count=length * rate)
+                    example = f"{math.floor(SAMPLES_MAX / rate)}s"
+                    yield Problem((purpose,), words, say("write {example} or less", example=example))
+
+
 class MachineSection(Section):
     """The machine behind a device: bearing, shaft and support, for condition monitoring.
 
@@ -147,6 +199,9 @@ class MachineSection(Section):
     running: Running | None = None
     """How it is known that the machine runs. Default: the device's tag `running`, where it has one."""
 
+    blocks: Blocks = Blocks()
+    """How waveforms are cut into blocks."""
+
     def gate(self, tags: Mapping[str, Any]) -> Running | None:
         """Return what tells that the machine runs."""
         return self.running or (Running(tag="running") if "running" in tags else None)
@@ -183,6 +238,9 @@ class MachineSection(Section):
             if not low <= self.power <= high:
                 words = say("{power:g} kW is not in group {group}", power=self.power, group=self.group)
                 yield Problem(("power",), words, _CHOICES["group"]())
+        rates = {source.tag: tags[source.tag].rate for source in sources(tags) if source.is_waveform}
+        for problem in self.blocks.problems(self.rpm, rates):
+            yield replace(problem, path=("blocks", *problem.path))
         yield from self._tag_problems(tags)
 
     def _tag_problems(self, tags: Mapping[str, Any]) -> Iterator[Problem]:
@@ -193,6 +251,11 @@ class MachineSection(Section):
                 yield Problem(
                     ("..", "tags", name), words, say("one of: {choices}", choices=", ".join(_WRITTEN)), on="key"
                 )
+            elif getattr(tag, "lacks_full_scale", False):
+                words = say("{tag} has integers, and nothing says what they mean", tag=name)
+                example = f"full_scale: 8 {unit}" if hasattr(tag, "full_scale_quantity") else "full_scale: 8"
+                hint = say("add {example}: what the largest sample means", example=example)
+                yield Problem(("..", "tags", name), words, hint, on="key")
         if self.speed is not None and self.speed not in tags:
             yield Problem(("speed",), *_no_tag(self.speed, tags))
         gate = self.gate(tags)
@@ -251,6 +314,8 @@ def plan(device: str, machine: MachineSection, tags: Mapping[str, Any]) -> dict[
         "running": running,
         "velocities": {source.tag: source.factor for source in found if not source.is_waveform},
         "waveforms": {source.tag: source.factor for source in found if source.is_waveform},
+        "blocks": {purpose: list(each) for purpose, each in machine.blocks.lengths(machine.rpm).items()},
+        "joined": [source.tag for source in found if source.is_waveform and tags[source.tag].is_stream],
     }
 
 

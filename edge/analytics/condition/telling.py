@@ -16,11 +16,25 @@ from edge.core.data_class import DataClass
 
 
 class Evidence(NamedTuple):
-    """The block of samples that an alarm stands on; `factor` makes its values those of the evidence's unit."""
+    """The block of samples that an alarm stands on; `factor` makes its values those of the evidence's unit.
+
+    It is given out as `TAG_KIND`.
+    """
 
     tag: str
     wave: Waveform
     factor: float
+    kind: str = "evidence"
+
+    @property
+    def name(self) -> str:
+        """The tag it is given out as."""
+        return f"{self.tag}_{self.kind}"
+
+    @property
+    def ts(self) -> int:
+        """When it begins, to the microsecond: so the alarm's text names it exactly."""
+        return self.wave.ts // 1000 * 1000
 
 
 class Teller:
@@ -28,6 +42,7 @@ class Teller:
 
     outputs  in the order of the figures
     told     newest time given out of each: of one tag no two readings have the same
+    now      event time of what is being told
     """
 
     def __init__(self, device: str, figures: Iterable[Figure]) -> None:
@@ -39,14 +54,15 @@ class Teller:
             data_class = DataClass.ALARM if kind == WAVEFORM else DataClass.TELEMETRY
             self.outputs.append(Output(device, name, ValueKind(kind), unit, (f"{device}.{source}",), data_class))
         self.told = [NEVER] * len(self.outputs)
+        self.now = NEVER
 
     def tell(self, out: Derived, name: str, at: int, value: float | str) -> None:
-        """Give a reading out; NaN is none."""
+        """Give a reading of this time out; NaN is none."""
         if value != value:
             return
         place = self._place[name]
         self.told[place] = ts = max(at, self.told[place] + 1)
-        out.readings.append(Reading(place, ts, value, at=at))
+        out.readings.append(Reading(place, ts, value, at=self.now))
 
     def alarm(
         self,
@@ -71,8 +87,10 @@ class Teller:
             "tag": name, "rule": finding.rule, "value": finding.value, "limit": finding.limit, "unit": unit,
             "clause": finding.clause, "from": iso(finding.since), "to": iso(at), "readings": readings, **more,
         }  # fmt: skip
+        if finding.values:
+            facts |= {"readings": len(finding.values), "values": " ".join(f"{each:.4g}" for each in finding.values)}
         if finding.is_on and evidence is not None:
-            facts |= {"evidence": f"{evidence.tag}_evidence", "evidence_ts": iso(evidence.wave.ts)}
+            facts |= {"evidence": evidence.name, "evidence_ts": iso(evidence.ts)}
             self._keep(out, evidence)
         kind = "condition_alarm" if finding.is_on else "condition_alarm_over"
         over = "" if finding.is_on else ": is over"
@@ -82,14 +100,13 @@ class Teller:
 
     def _keep(self, out: Derived, evidence: Evidence) -> None:
         """Give the raw samples out once: a block that several alarms stand on is sent once."""
-        tag, wave, factor = evidence
-        place = self._place[f"{tag}_evidence"]
-        if self.told[place] >= wave.ts:
+        place, ts, factor, wave = self._place[evidence.name], evidence.ts, evidence.factor, evidence.wave
+        if self.told[place] == ts:
             return
-        self.told[place] = wave.ts
+        self.told[place] = ts
         full_scale = wave.full_scale * factor
         samples = wave.samples if wave.samples.dtype == np.int16 else (wave.samples * np.float32(factor))
-        out.waveforms.append((place, Waveform(0, wave.ts, wave.rate_hz, full_scale, samples, wave.quality)))
+        out.waveforms.append((place, Waveform(0, ts, wave.rate_hz, full_scale, samples, wave.quality)))
 
 
 def iso(ns: int) -> str:

@@ -10,14 +10,15 @@ import numpy as np
 from edge.analytics.condition import block
 from edge.analytics.condition.baseline import Baseline, speed_bin
 from edge.analytics.condition.diagnosis import CLIPPED_MAX, FLAT_MAX, Diagnosis, diagnose
-from edge.analytics.condition.gate import Confirmed, Gate
+from edge.analytics.condition.gate import CONFIRM, Confirmed, Gate
 from edge.analytics.condition.judge import Finding, Judge
 from edge.analytics.condition.moments import SIZE, moments
-from edge.analytics.condition.names import FEATURES, GEAR_FEATURES, REMAINING, figures_of, is_slow
+from edge.analytics.condition.names import FEATURES, GEAR_FEATURES, REMAINING, SAMPLES_MIN, figures_of, is_slow
+from edge.analytics.condition.stretch import BEARING, TREND, Block, Channel, Lengths, Purpose
 from edge.analytics.condition.telling import Evidence, Teller, as_state, of_state
 from edge.analytics.operator import Derived, Operator, Rows
-from edge.core.batch import Severity, Waveform
-from edge.core.quality import is_bad
+from edge.core.batch import Event, Severity, Waveform
+from edge.core.quality import StatusCode, is_bad
 
 PLACES = {
     "acceleration_rms": (block.RMS, 1.0),
@@ -38,18 +39,20 @@ PLACES = {
 }
 """Where the block's kernel puts a feature, and the factor to its unit."""
 
-FAULTS = ("outer_race", "inner_race", "ball", "cage")
-BEARING = "bearing"
+Facts = dict[str, str | int | float | bool | None]
 GOOD = "good"
+RULE = "bearing"
 PLANS_MAX = 16
+FAMILIES = {"outer_race": "bpfo", "inner_race": "bpfi", "ball": "bsf2", "cage": "ftf"}
 
 
 @dataclass(slots=True)
 class _Bearing:
-    """The fault that one waveform tag shows."""
+    """The fault that one waveform tag shows. `window`: begin of its last blocks, and level of the line in each."""
 
     fault: str = "none"
     confirmed: Confirmed = field(default_factory=Confirmed)
+    window: list[list[Any]] = field(default_factory=list)
 
 
 class MachineWatch(Operator):
@@ -83,9 +86,18 @@ class MachineWatch(Operator):
         self._young = {tag: (Baseline(), Baseline()) for tag in self._waveforms}
         self._plans: dict[tuple[int, float, float], block.Plan] = {}
         self._bearings = {tag: _Bearing() for tag in self._waveforms}
+        self._channels = {tag: self._channel(tag) for tag in self._waveforms}
+        self._due: int | None = None
         self._rpm: float = machine["rpm"]
         self._last: tuple[str, Waveform] | None = None
-        self._unscaled: list[str] = []
+        self._refused: dict[str, str] = {}
+        self._noted: list[str] = []
+
+    def _channel(self, tag: str) -> Channel:
+        lengths: dict[Purpose, Lengths] = {TREND: Lengths(*self._machine["blocks"][TREND])}
+        if self._machine["orders"]:
+            lengths[BEARING] = Lengths(*self._machine["blocks"][BEARING])
+        return Channel(lengths, joins=tag in self._machine["joined"])
 
     def _judge_of(self, borders: Sequence[float] | None) -> Judge:
         return Judge(None if borders is None else (borders[0], borders[1], borders[2]), self._machine["clause"])
@@ -98,61 +110,113 @@ class MachineWatch(Operator):
     def push(self, rows: Rows, now: int) -> Derived:
         """Take values and waveforms in order of event time; of one time, values first."""
         out = Derived()
-        waves = list(rows.waveforms)
+        waves = list(zip(rows.waveforms, rows.waveforms_at, strict=True))
         for place in range(len(rows)):
             at = int(rows.at[place])
-            while waves and waves[0][1].ts < at:
-                self._take_waveform(out, *waves.pop(0))
+            while waves and waves[0][1] < at:
+                (slot, wave), when = waves.pop(0)
+                self._take_waveform(out, slot, wave, when)
+            self._end_stretches(out, at - 1)
             value = float("nan") if is_bad(int(rows.quality[place])) else float(rows.value[place])
             self._take_value(out, self._tags[int(rows.slot[place])], at, value)
-        for slot, wave in waves:
-            self._take_waveform(out, slot, wave)
+        for (slot, wave), when in waves:
+            self._take_waveform(out, slot, wave, when)
+        self._end_stretches(out, now)
         return out
 
+    def due(self) -> int | None:
+        """Return when the first stretch of samples counts as ended."""
+        return self._due
+
     def _take_value(self, out: Derived, tag: str, at: int, value: float) -> None:
+        self._teller.now = at
         if self._gate is not None and tag == self._machine["running"]["tag"]:
             self._gate.feed(at, value)
         if tag == self._machine["speed"]:
             self._rpm = value
         if tag in self._velocities and self._is_settled(at):
-            self._judge(out, tag, at, value * self._velocities[tag])
+            self._judge(out, tag, at, value * self._velocities[tag], self._rpm, until=at)
 
     def _is_settled(self, at: int) -> bool:
         return self._gate is None or self._gate.is_settled(at)
 
-    def _take_waveform(self, out: Derived, slot: int, wave: Waveform) -> None:
+    def _take_waveform(self, out: Derived, slot: int, wave: Waveform, at: int) -> None:
+        self._end_stretches(out, at - 1)
         tag = self._tags[slot]
-        if is_bad(wave.quality) or not self._is_settled(wave.ts) or not len(wave) or not self._rpm > 0:
+        channel = self._channels[tag]
+        self._teller.now = at
+        is_taken = self._is_fit(out, tag, wave) and self._is_settled(at) and self._rpm > 0
+        for each in channel.feed(wave, self._rpm, at) if is_taken else channel.end():
+            self._take_block(out, tag, each)
+        self._find_due()
+
+    def _end_stretches(self, out: Derived, until: int) -> None:
+        """Judge what is left of stretches that nothing followed in time."""
+        while self._due is not None and self._due <= until:
+            self._teller.now = self._due
+            for tag, channel in self._channels.items():
+                if channel.due() == self._due:
+                    for each in channel.end():
+                        self._take_block(out, tag, each)
+            self._find_due()
+
+    def _find_due(self) -> None:
+        self._due = min((due for each in self._channels.values() if (due := each.due()) is not None), default=None)
+
+    def _is_fit(self, out: Derived, tag: str, wave: Waveform) -> bool:
+        if wave.quality == StatusCode.BAD_CONFIGURATION_ERROR:
+            return self._refuse(out, tag, wave, "its quality is BadConfigurationError")
+        if is_bad(wave.quality) or not len(wave):
+            return False
+        if wave.samples.dtype == np.int16 and not wave.full_scale:
+            return self._refuse(out, tag, wave, "its samples are integers, and it has no full_scale")
+        self._refused.pop(tag, None)
+        return True
+
+    def _refuse(self, out: Derived, tag: str, wave: Waveform, reason: str) -> bool:
+        """Note that samples cannot be judged; an event tells each reason once."""
+        self._refused[tag] = reason
+        if (note := f"{tag}: {reason}") not in self._noted:
+            self._noted.append(note)
+            facts: Facts = {"tag": tag, "reason": reason, "samples": len(wave), "rate_hz": wave.rate_hz}
+            message = f"{self._device}.{tag} is not judged: {reason}"
+            out.events.append(Event(wave.ts, self._device, "waveform_not_judged", Severity.MEDIUM, message, facts))
+        return False
+
+    def _take_block(self, out: Derived, tag: str, taken: Block) -> None:
+        wave = taken.wave
+        if len(wave) < SAMPLES_MIN:
+            self._refuse(out, tag, wave, f"fewer than {SAMPLES_MIN} samples follow each other without a gap")
             return
-        factor = self._waveforms[tag]
-        if wave.samples.dtype == np.int16:
-            factor *= wave.full_scale / 32768 if wave.full_scale else 0.0
-        if not factor:
-            self._unscaled = sorted({*self._unscaled, tag})
-            return
+        factor = self._waveforms[tag] * (wave.full_scale / 32768 if wave.samples.dtype == np.int16 else 1.0)
         samples = wave.samples.astype(np.float64) * factor
-        if len(samples) < block.SIZE_MIN:
-            return
+        if taken.purpose == BEARING:
+            self._look_for_faults(out, tag, taken, samples)
+        else:
+            self._take_trend(out, tag, taken, samples)
+
+    def _take_trend(self, out: Derived, tag: str, taken: Block, samples: block.F64) -> None:
+        wave, rpm = taken.wave, taken.rpm
         self._last = tag, wave
-        measured = self._measured(samples, wave.rate_hz)
+        measured = self._measured(samples, wave.rate_hz, rpm)
         health = _health(measured)
         self._tell(out, f"{tag}_sensor", wave.ts, health)
         if health != GOOD:
             return
+        judged = {"velocity_rms": block.VELOCITY, "acceleration_rms": block.RMS}
+        if is_slow(self._machine):
+            judged["displacement_rms"] = block.DISPLACEMENT
         for name in self._features:
             place, scale = PLACES[name]
             self._tell(out, f"{tag}_{name}", wave.ts, float(measured[place]) * scale)
-        self._judge(out, f"{tag}_velocity_rms", wave.ts, float(measured[block.VELOCITY]) * 1e3)
-        self._judge(out, f"{tag}_acceleration_rms", wave.ts, float(measured[block.RMS]))
-        if is_slow(self._machine):
-            self._judge(out, f"{tag}_displacement_rms", wave.ts, float(measured[block.DISPLACEMENT]) * 1e6)
+        for name, place in judged.items():
+            value = float(measured[place]) * PLACES[name][1]
+            self._judge(out, f"{tag}_{name}", wave.ts, value, rpm, until=taken.end)
         self._compare_with_its_youth(out, tag, wave.ts, measured)
-        if self._machine["orders"]:
-            self._look_for_faults(out, tag, wave, samples)
 
-    def _measured(self, samples: block.F64, rate_hz: float) -> block.F64:
+    def _measured(self, samples: block.F64, rate_hz: float, rpm: float) -> block.F64:
         """Return the features of a block; a plan serves as long as length, rate and speed stay."""
-        key = len(samples), rate_hz, self._rpm
+        key = len(samples), rate_hz, rpm
         if key not in self._plans:
             if len(self._plans) >= PLANS_MAX:
                 self._plans.clear()
@@ -173,45 +237,59 @@ class MachineWatch(Operator):
         if all(baseline.is_ready for baseline in young) and rms * peak > 0:
             self._tell(out, f"{tag}_dkw", at, young[0].median * young[1].median / (rms * peak))
 
-    def _look_for_faults(self, out: Derived, tag: str, wave: Waveform, samples: block.F64) -> None:
-        found = diagnose(samples, wave.rate_hz, self._rpm, self._machine["orders"])
+    def _look_for_faults(self, out: Derived, tag: str, taken: Block, samples: block.F64) -> None:
+        wave = taken.wave
+        found = diagnose(samples, wave.rate_hz, taken.rpm, self._machine["orders"])
         for family, line in found.lines.items():
             self._tell(out, f"{tag}_{family}", wave.ts, line.level_db)
         self._tell(out, f"{tag}_fault", wave.ts, found.verdict.fault)
-        self._judge_bearing(out, tag, wave, found)
+        self._judge_bearing(out, tag, taken, found)
 
-    def _judge(self, out: Derived, name: str, at: int, value: float) -> None:
+    def _judge(self, out: Derived, name: str, at: int, value: float, rpm: float, *, until: int) -> None:
         judge = self._judges[name]
         zone = judge.zone.zone
-        for finding in judge.feed(at, value, speed_bin(self._rpm)):
-            self._tell_finding(out, name, at, finding)
+        for finding in judge.feed(at, value, speed_bin(rpm)):
+            self._tell_finding(out, name, until, finding, self._last_evidence())
         if judge.zone.zone != zone:
             self._tell(out, f"{name}_zone", at, judge.zone.zone)
         if judge.borders is not None and (left := judge.remaining()) is not None:
             for each, hours in zip(REMAINING, left, strict=True):
                 self._tell(out, f"{name}_{each}", at, hours)
 
-    def _judge_bearing(self, out: Derived, tag: str, wave: Waveform, found: Diagnosis) -> None:
+    def _judge_bearing(self, out: Derived, tag: str, taken: Block, found: Diagnosis) -> None:
         known, fault = self._bearings[tag], found.verdict.fault
-        if fault in FAULTS and not known.confirmed.is_on and fault != known.fault:
+        if fault in FAMILIES and not known.confirmed.is_on and fault != known.fault:
             known.fault, known.confirmed = fault, Confirmed()
-        if not known.confirmed.feed(fault == known.fault and fault in FAULTS):
+        line = found.lines.get(FAMILIES.get(known.fault, ""))
+        level = line.level_db if line else 0.0
+        known.window = [*known.window, [taken.wave.ts, level]][-CONFIRM:]
+        if not known.confirmed.feed(fault == known.fault and fault in FAMILIES):
             return
-        family = {"outer_race": "bpfo", "inner_race": "bpfi", "ball": "bsf2", "cage": "ftf"}[known.fault]
-        line = found.lines.get(family)
-        facts: dict[str, str | int | float | bool | None] = {"fault": known.fault, "line": family, "rpm": self._rpm}
+        family, is_on = FAMILIES[known.fault], known.confirmed.is_on
+        facts: Facts = {"fault": known.fault, "line": family, "rpm": taken.rpm}
         if line is not None:
             facts |= {"hz": line.hz, "p_false_alarm": found.verdict.p_false_alarm}
-        level = line.level_db if line else 0.0
-        limit = found.level_needed_db
-        severity = Severity.HIGH if known.confirmed.is_on else Severity.INFO
+        severity = Severity.HIGH if is_on else Severity.INFO
         clause = "ISO 13373-3, rolling element bearings; envelope spectrum over its carpet"
-        is_on = known.confirmed.is_on
-        finding = Finding(BEARING, is_on, level, limit, severity, clause, wave.ts)
-        self._tell_finding(out, f"{tag}_{family}", wave.ts, finding, facts)
+        since, values = known.window[0][0], [each for _, each in known.window]
+        finding = Finding(RULE, is_on, level, found.level_needed_db, severity, clause, since, values)
+        evidence = Evidence(tag, taken.wave, self._waveforms[tag], "bearing_evidence")
+        self._tell_finding(out, f"{tag}_{family}", taken.end, finding, evidence, facts)
+
+    def _last_evidence(self) -> Evidence | None:
+        if self._last is None:
+            return None
+        tag, wave = self._last
+        return Evidence(tag, wave, self._waveforms[tag])
 
     def _tell_finding(
-        self, out: Derived, name: str, at: int, finding: Finding, more: Mapping[str, Any] | None = None
+        self,
+        out: Derived,
+        name: str,
+        until: int,
+        finding: Finding,
+        evidence: Evidence | None,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
         judge = self._judges.get(name)
         facts: dict[str, Any] = {}
@@ -221,15 +299,17 @@ class MachineWatch(Operator):
         words = {
             "zone": f"zone {facts.get('zone')}", "criterion II": "changed from its baseline",
             "baseline": "above its baseline", "drift": "drifts from its baseline",
-            BEARING: f"shows a fault: {facts.get('fault')}",
+            RULE: f"shows a fault: {facts.get('fault')}",
         }[finding.rule]  # fmt: skip
-        evidence = None if self._last is None else Evidence(*self._last, self._waveforms[self._last[0]])
-        self._teller.alarm(out, name, at, finding, words, facts, evidence, unit="mm/s")
+        self._teller.alarm(out, name, until, finding, words, facts, evidence, unit="mm/s")
 
     def shift(self, by: int) -> None:
         """Move what is counted from a moment."""
         if self._gate is not None and self._gate.since is not None:
             self._gate.since += by
+        for channel in self._channels.values():
+            channel.shift(by)
+        self._find_due()
 
     def state(self) -> Mapping[str, Any]:
         """Return baselines, zones, alarms, and the last block of samples."""
@@ -238,8 +318,12 @@ class MachineWatch(Operator):
             "rpm": self._rpm,
             "told": self._teller.told,
             "judges": {name: judge.state() for name, judge in self._judges.items()},
-            "bearings": {tag: [known.fault, *known.confirmed.state()] for tag, known in self._bearings.items()},
+            "bearings": {
+                tag: [known.fault, known.confirmed.state(), known.window] for tag, known in self._bearings.items()
+            },
             "young": {tag: [each.state() for each in pair] for tag, pair in self._young.items()},
+            "channels": {tag: channel.state() for tag, channel in self._channels.items()},
+            "refused": [self._refused, self._noted],
             "last": None if self._last is None else [self._last[0], *as_state(self._last[1])],
         }
 
@@ -250,8 +334,12 @@ class MachineWatch(Operator):
         self._rpm, self._teller.told = state["rpm"], list(state["told"])
         for name, judge in self._judges.items():
             judge.restore(state["judges"][name])
-        for tag, (fault, *confirmed) in state["bearings"].items():
-            self._bearings[tag] = _Bearing(fault, Confirmed(*confirmed))
+        for tag, (fault, confirmed, window) in state["bearings"].items():
+            self._bearings[tag] = _Bearing(fault, Confirmed(*confirmed), window)
+        for tag, stretch in state["channels"].items():
+            self._channels[tag].restore(stretch)
+        self._refused, self._noted = state["refused"]
+        self._find_due()
         for tag, (rms, peak) in state["young"].items():
             self._young[tag] = Baseline.of(rms), Baseline.of(peak)
         if state["last"] is not None:
@@ -267,7 +355,7 @@ class MachineWatch(Operator):
             "faults": {tag: known.fault for tag, known in self._bearings.items() if known.confirmed.is_on},
             "alarmed": [name for name, judge in judges if judge.is_alarmed],
             "learned": [name for name, judge in judges if any(each.is_ready for each in judge.baselines.values())],
-            "without_full_scale": self._unscaled,
+            "not_judged": self._refused,
         }
 
 
