@@ -17,7 +17,7 @@ from pydantic import Field
 
 from edge.core.data_class import DataClassName
 from edge.core.errors import Problem
-from edge.core.section import Duration, Section
+from edge.core.section import Change, Duration, DurationOrNever, Section
 
 if TYPE_CHECKING:  # a configuration is checked without numpy
     from edge.core.batch import Record
@@ -43,6 +43,18 @@ class TagSection(Section):
 
     valid: tuple[float, float] | None = None
     """Lowest and highest plausible value; outside, the value is delivered with quality BadOutOfRange."""
+
+    max_rate: Change | None = None
+    """How quickly it can change, e.g. `5 degC/min`; a value that is further from the last plausible one than that is
+    delivered with quality UncertainSensorNotAccurate. Default: the device's, where the units agree."""
+
+    frozen_after: DurationOrNever | None = None
+    """A number that is exactly the same for so long, while the device answers, is delivered with quality
+    UncertainLastUsableValue; `never` for a constant. Default: the device's. Texts and true/false are exempt."""
+
+    clock_tolerance: DurationOrNever | None = None
+    """How far the device's time stamps may be off the gateway's clock, or go back; beyond, the value is delivered with
+    quality BadInvalidTimestamp. Default: the device's."""
 
     classification: str = ""
     """Category and grade (数据分级分类) by the plant's own rules, e.g. `process/internal`; goes into the catalogue."""
@@ -79,6 +91,16 @@ class DriverSection(Section):
     use: str | None = None
     """A device profile, `maker/model` of `config/profiles`: its tags and settings, where none are given here."""
 
+    max_rate: Change | None = None
+    """How quickly values of this unit can change, for tags that do not say otherwise: `5 degC/min` is for all
+    temperatures."""
+
+    frozen_after: DurationOrNever | None = None
+    """After how long an unchanged number is suspect, for tags that do not say otherwise. Default: the site's."""
+
+    clock_tolerance: DurationOrNever | None = None
+    """How far this device's time stamps may be off the gateway's clock. Default: the site's."""
+
     parameters: Mapping[str, float | str] = {}
     """What the profile asks of this device, e.g. `{ct: 40}`: the ratio of a meter's current transformers."""
 
@@ -100,6 +122,10 @@ class DriverSection(Section):
     def heartbeat_of(self, tag: TagSection) -> float | None:
         """Return the seconds after which a tag is reported even if it has not changed; None for never."""
         return tag.heartbeat
+
+    def is_polled(self, tag: TagSection) -> bool:
+        """Tell whether a reading of the tag is owed at each of its intervals. Default: no, it reports by itself."""
+        return False
 
     def tag_of(self, name: str) -> TagSection | None:
         """Return the settings that readings of this name come from, None for none. The elements of an array have its
@@ -199,6 +225,24 @@ class Certified(Protocol):
     @property
     def certificates(self) -> Sequence[CertificateState]:
         """Return those that the last connection used; none before the first."""
+
+
+@runtime_checkable
+class Repeating(Protocol):
+    """A driver whose device may deliver a reading twice; it passes on the first alone, and counts the others."""
+
+    @property
+    def repeated(self) -> Mapping[int, int]:
+        """Return by tag id how often a reading came again, since the driver was made."""
+
+
+@runtime_checkable
+class Measuring(Protocol):
+    """A driver whose device tells the units of its values."""
+
+    @property
+    def units(self) -> Mapping[int, str]:
+        """Return by tag id the unit that the device told at the last connection."""
 
 
 @runtime_checkable

@@ -246,6 +246,10 @@ class ModbusSection(DriverSection):
         assert endpoint is not None
         return endpoint
 
+    def is_polled(self, tag: TagSection) -> bool:
+        """Modbus tells nothing by itself."""
+        return True
+
     @classmethod
     def expand_tag(cls, tag: Mapping[str, Any], index: int, word: str) -> dict[str, Any]:
         """Advance the address by the type's width for each alternative; text with `{}` is filled in as well."""

@@ -22,7 +22,7 @@ from drivers.opcua.subscription import Subscription, Subscriptions, Wanted
 from drivers.opcua.values import parts_of
 from drivers.opcua.variables import Item, Variables
 from drivers.opcua.watch import Watch
-from edge.core.batch import Batch, Lane, Record
+from edge.core.batch import Batch, History, Lane, Record
 from edge.core.cancelling import check_cancelled
 from edge.core.catalogue import ValueKind
 from edge.core.clock import Clock
@@ -250,7 +250,8 @@ class OpcUaSession:
         for name, rows in (await self.model.gaps.read(self._connection, nodes)).items():
             values.rest += [(at, items[name].handle, one) for at, one in enumerate(rows)]
         self._driver.count("history_rows_total", len(values))
-        self.model.ready += self.model.rows.batches(values, self._clock.now(), late=True)
+        found = self.model.rows.batches(values, self._clock.now(), late=True)
+        self.model.ready += [History(one.tag, one.ts, one.value, one.quality) for one in found]
 
     def _revived(self) -> None:
         """Once a subscription that was taken over speaks, repeat what it will not tell: nothing of it has changed."""
@@ -445,11 +446,11 @@ class OpcUaSession:
 
 
 def _joined(records: Sequence[Record]) -> list[Record]:
-    """Return at most one batch a lane, in order, then the rest."""
+    """Return at most one batch a lane, in order, then the rest, of which is what the device kept."""
     lanes: dict[Lane, list[Batch]] = {}
     rest: list[Record] = []
     for record in records:
-        if isinstance(record, Batch):
+        if isinstance(record, Batch) and not isinstance(record, History):
             lanes.setdefault(record.lane, []).append(record)
         else:
             rest.append(record)

@@ -20,8 +20,9 @@ from edge.agent.bookkeeping import keep
 from edge.agent.certificate_watch import watch_certificates, watch_decisions
 from edge.agent.clock_watch import ClockHealth, watch
 from edge.agent.health import Rate, facts
-from edge.agent.ingest import Ingest, TagRule
+from edge.agent.ingest import Ingest
 from edge.agent.memory import give_back_now_and_then, memory_mb
+from edge.agent.rules import rules_of
 from edge.agent.settings import Device, Settings
 from edge.agent.status import serve_status
 from edge.agent.supervise import DeviceHealth, Supervisor
@@ -275,13 +276,10 @@ class Agent:
         health = DeviceHealth(device.name, device.spec.kind, device.spec.security(device.section))
         if isinstance(driver, Counting):
             health.counters = driver.counters
-        rules = {
-            name: TagRule(tag.deadband, tag.valid, device.section.heartbeat_of(tag))
-            for name, tag in device.section.tags.items()
-            if tag.deadband or tag.valid
-        }
+        rules = rules_of(device.section, device.frozen_after, device.clock_tolerance)
         self._tell_classes(device.name)
         ingest = Ingest(device.name, rules, self._log.catalogue)
+        health.flags = ingest.flags
         schedule = driver.schedule if isinstance(driver, Scheduled) else {HOUR_S: len(device.section.tags)}
         tallying = Tallying(device.name, schedule, self._clock)
         supervisor = Supervisor(health, driver, ingest, self._log.catalogue, self._clock, self._put, tallying)

@@ -21,6 +21,7 @@ from edge.agent.braces import expand, has_braces
 from edge.agent.located import Located, in_order
 from edge.agent.mistakes import translate
 from edge.agent.profiles import apply, find, unknown
+from edge.agent.rules import problems as rule_problems
 from edge.agent.secrets import find_secret, missing_secret
 from edge.agent.settings import Device, LogSection, Settings, SiteSection
 from edge.agent.yaml_source import KeyPath, Source, read_source
@@ -92,6 +93,9 @@ class _Builder:
             for name, raw in raw_devices.items():
                 if device := self._device(name, raw, every):
                     devices[name] = device
+                    if isinstance(root, SiteSection):
+                        frozen, tolerance = root.frozen_after, root.clock_tolerance
+                        devices[name] = replace(device, frozen_after=frozen, clock_tolerance=tolerance)
             self._check_together(devices)
         if isinstance(data.get("log"), dict):
             self._check_secrets(("log",), LogSection, data["log"])
@@ -208,7 +212,7 @@ class _Builder:
         section = self._model(spec.section, expanded, path, origins)
         if not isinstance(section, DriverSection):
             return None
-        for problem in section.problems():
+        for problem in (*section.problems(), *rule_problems(section)):
             self.problems.append(replace(problem, path=(*path, *_back(problem.path, origins))))
         machine = None if given_machine is None else self._machine(path, given_machine, section, origins)
         return Device(name, spec, section, section.every or every, machine)

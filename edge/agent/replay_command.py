@@ -9,14 +9,16 @@ import math
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edge.agent.ingest import Ingest, TagRule
+from edge.agent.ingest import Ingest
 from edge.agent.loader import load
 from edge.agent.recorded import Recording, near, read
+from edge.agent.rules import rules_of
 from edge.agent.settings import Settings
 from edge.analytics import registry
 from edge.analytics.operator import Output, Reading
@@ -86,9 +88,8 @@ def play(line: Pipeline, settings: Settings, recording: Recording) -> Iterator[O
     devices = np.array([list(settings.devices).index(tag.device) for tag in tags], np.int32)
     rules = {
         name: {
-            tag: TagRule(each.deadband, each.valid)
-            for tag, each in device.section.tags.items()
-            if each.deadband or each.valid
+            tag: replace(rule, clock_tolerance=None)  # a recording has no clock beside it
+            for tag, rule in rules_of(device.section, device.frozen_after, None).items()
         }
         for name, device in settings.devices.items()
     }

@@ -17,7 +17,7 @@ from edge.analytics.condition.section import MachineSection
 from edge.analytics.section import AnalyticsSections
 from edge.core.errors import ConfigError, Problem
 from edge.core.language import say
-from edge.core.section import Duration, SecretName, Section, Size, refuse
+from edge.core.section import Duration, DurationOrNever, SecretName, Section, Size, refuse
 from uplink.section import UplinkSection
 
 SITE_LENGTH_MAX = 128
@@ -97,6 +97,12 @@ class SiteSection(AnalyticsSections):
     every: Duration = 1.0
     """How often tags are read where neither tag nor device says otherwise."""
 
+    frozen_after: DurationOrNever | None = None
+    """After how long an unchanged number is suspect where neither tag nor device says otherwise. Default: never."""
+
+    clock_tolerance: DurationOrNever | None = None
+    """How far devices' time stamps may be off the gateway's clock where neither tag nor device says otherwise."""
+
     uplink: Any = None
     """The way to the brain, or a list of several, each with its own `name`. Without it readings stay in the log."""
 
@@ -106,13 +112,18 @@ class SiteSection(AnalyticsSections):
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One configured device. `every` is the default interval of its tags in seconds, `machine` what it watches."""
+    """One configured device. `every` is the default interval of its tags in seconds, `machine` what it watches.
+
+    `frozen_after` and `clock_tolerance` are the site's, in seconds, for tags that do not say otherwise.
+    """
 
     name: str
     spec: DriverSpec
     section: DriverSection
     every: float
     machine: MachineSection | None = None
+    frozen_after: float | None = None
+    clock_tolerance: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

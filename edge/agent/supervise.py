@@ -42,7 +42,7 @@ class DeviceState(StrEnum):
 class DeviceHealth:
     """What people ask about a device. Counters since the start of the agent; times in ns since 1970 UTC.
 
-    `counters` are the driver's own: what happened on the wire.
+    `counters` are the driver's own: what happened on the wire. `flags` tell how many readings broke which rule.
     """
 
     name: str
@@ -59,6 +59,7 @@ class DeviceHealth:
     values_bad: int = 0
     values_filtered: int = 0
     counters: Mapping[str, int] = field(default_factory=dict)
+    flags: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -159,7 +160,7 @@ class Supervisor:
     async def _store(self, batch: Batch) -> None:
         tally = self.tallying.tally
         bad_before = tally.bad
-        kept = self.ingest.take(batch, tally)
+        kept = self.ingest.take(batch, tally, self.clock.now())
         self.health.values_read += len(batch)
         self.health.values_filtered += len(batch) - len(kept)
         self.health.values_bad += tally.bad - bad_before

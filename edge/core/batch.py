@@ -145,6 +145,12 @@ class Batch:
     __hash__ = None  # type: ignore[assignment]
 
 
+class History(Batch):
+    """Readings that a device kept while nobody took them: they may be older than what came before."""
+
+    __slots__ = ()
+
+
 def _column(given: Any, rows: int, dtype: type[np.generic]) -> npt.NDArray[Any]:
     if isinstance(given, int):
         return np.full(rows, given, dtype)

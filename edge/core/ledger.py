@@ -8,7 +8,10 @@ hour that was told before; it is told again with a higher revision.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # a line is read without numpy
+    from edge.core.batch import Batch
 
 HOUR_NS = 3_600 * 10**9
 LATE_NS = 60 * 10**9
@@ -27,6 +30,7 @@ class Tally:
     filtered      of them, left out by a dead-band
     watched_ms    how long the gateway was at work for the device
     connected_ms  of it, how long the device answered
+    left_out      the readings that a dead-band left out, for whoever counts them by tag; no part of the ledger
     """
 
     device: str
@@ -36,6 +40,7 @@ class Tally:
     filtered: int = 0
     watched_ms: int = 0
     connected_ms: int = 0
+    left_out: "list[Batch]" = field(default_factory=list, compare=False)
 
     def add(self, more: "Tally") -> None:
         """Count in what another tally says."""

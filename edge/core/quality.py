@@ -16,12 +16,14 @@ class StatusCode(IntEnum):
     UNCERTAIN = 0x40000000
     UNCERTAIN_LAST_USABLE_VALUE = 0x40900000
     UNCERTAIN_INITIAL_VALUE = 0x40920000
+    UNCERTAIN_SENSOR_NOT_ACCURATE = 0x40930000
     UNCERTAIN_DATA_SUB_NORMAL = 0x40A40000
     BAD = 0x80000000
     BAD_INTERNAL_ERROR = 0x80020000
     BAD_COMMUNICATION_ERROR = 0x80050000
     BAD_DECODING_ERROR = 0x80070000
     BAD_TIMEOUT = 0x800A0000
+    BAD_INVALID_TIMESTAMP = 0x80230000
     BAD_NO_COMMUNICATION = 0x80310000
     BAD_WAITING_FOR_INITIAL_DATA = 0x80320000
     BAD_NODE_ID_INVALID = 0x80330000
@@ -41,6 +43,23 @@ class StatusCode(IntEnum):
     def words(self) -> str:
         """The code's name as OPC UA writes it, e.g. `BadTimeout`."""
         return self.name.title().replace("_", "")
+
+
+KEEPS_VALUE = frozenset(
+    (StatusCode.BAD_OUT_OF_RANGE, StatusCode.BAD_INVALID_TIMESTAMP, StatusCode.BAD_CONFIGURATION_ERROR)
+)
+"""Bad codes that a rule gives a reading which has a value: what the device said stands in the row all the same."""
+
+UNREACHED = frozenset(
+    (
+        StatusCode.BAD_COMMUNICATION_ERROR,
+        StatusCode.BAD_TIMEOUT,
+        StatusCode.BAD_NO_COMMUNICATION,
+        StatusCode.BAD_WAITING_FOR_INITIAL_DATA,
+        StatusCode.BAD_NOT_CONNECTED,
+    )
+)
+"""Codes of rows that stand in the place of a reading which did not come: the device could not be asked."""
 
 
 def is_good(code: int) -> bool:

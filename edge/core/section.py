@@ -4,11 +4,14 @@ A field's docstring is the user's documentation: the JSON Schema and the referen
 Unknown keys are refused. A model raises nothing itself: pydantic collects every problem.
 """
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any, NoReturn, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
@@ -36,10 +39,12 @@ def refuse(message: str, hint: str = "", *, on: str = "value") -> NoReturn:
 _NUMBER = re.compile(r"\s*([+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*(\D*?)\s*")
 
 
-def _parse(units: dict[str, float], example: str) -> BeforeValidator:
+def _parse(units: dict[str, float], example: str, words: Mapping[str, float] = MappingProxyType({})) -> BeforeValidator:
     base = next(unit for unit, factor in units.items() if factor == 1)
 
     def parse(given: Any) -> Any:
+        if isinstance(given, str) and given in words:
+            return words[given]
         match = _NUMBER.fullmatch(given) if isinstance(given, str) else None
         if isinstance(given, int | float) and not isinstance(given, bool):
             refuse(
@@ -72,6 +77,9 @@ _RATE = {"Hz": 1.0, "kHz": 1e3, "MHz": 1e6}
 Duration = Annotated[float, _parse(_TIME, "s"), Field(gt=0, examples=["1s", "200ms", "10min", "7d"])]
 """A positive time, held in seconds. Written `200ms`, `1s`, `10min`, `7d`."""
 
+DurationOrNever = Annotated[float, _parse(_TIME, "s", {"never": math.inf}), Field(gt=0, examples=["10min", "never"])]
+"""A positive time, held in seconds, or `never`, which is infinite."""
+
 Pause = Annotated[float, _parse(_TIME, "ms"), Field(ge=0, examples=["0ms", "20ms"])]
 """A time that may be zero, held in seconds."""
 
@@ -93,6 +101,41 @@ Angle = Annotated[float, _parse(_ANGLE, " deg"), Field(ge=0, lt=90, examples=["1
 
 Power = Annotated[float, _parse(_POWER, " kW"), Field(gt=0, examples=["22 kW", "1.2 MW"])]
 """A power, held in kilowatts. Written `22 kW`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRate:
+    """How quickly something changes: an amount of a unit in a second."""
+
+    per_second: float
+    unit: str
+
+
+_CHANGE = re.compile(r"\s*(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*(.*?)\s*/\s*(\w+)\s*")
+
+
+def _parse_change(given: Any) -> ChangeRate:
+    match = _CHANGE.fullmatch(given) if isinstance(given, str) else None
+    if match is None:
+        refuse(
+            say("{given!r} is not a rate of change", given=given), say("write amount, unit and time, e.g. 5 degC/min")
+        )
+    number, unit, time = match.groups()
+    if time not in _TIME:
+        refuse(
+            say("{unit!r} is not a time to change in", unit=time), say("units here: {units}", units=", ".join(_TIME))
+        )
+    if not float(number):
+        refuse(say("a rate of change is above 0"), say("a value that may never change has no rule for it"))
+    return ChangeRate(float(number) / _TIME[time], unit)
+
+
+Change = Annotated[
+    ChangeRate,
+    PlainValidator(_parse_change, json_schema_input_type=str),
+    Field(examples=["5 degC/min", "200 kW/s"]),
+]
+"""A rate of change: amount, unit and time. Written `5 degC/min`."""
 
 _SECRET = object()
 _SECRET_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"

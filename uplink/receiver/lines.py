@@ -5,14 +5,20 @@ from typing import Any
 import numpy as np
 
 from edge.core.clock import iso8601
+from edge.core.quality import KEEPS_VALUE
 from uplink import batch_pb2 as pb
 
 
 def reading(
     gateway: str, device: str, tag: str, ts: int, value: Any, unit: str, quality: int, kind: int, revision: int = 0
 ) -> dict[str, Any]:
-    """Return a reading; a bad one has no value, only a correction a revision. `kind` is the `pb.Kind` of its tag."""
-    told = {"revision": revision} if revision else {}
+    """Return a reading; a bad one has no value, only a correction a revision. `kind` is the `pb.Kind` of its tag.
+
+    A bad one that was read all the same, and broke a rule, has what the device said as `raw`.
+    """
+    told: dict[str, Any] = {"revision": revision} if revision else {}
+    if quality in KEEPS_VALUE:
+        told["raw"] = _shown(value, kind)
     return {
         "gateway": gateway,
         "device": device,
