@@ -1,33 +1,41 @@
 """Wrong configurations and exactly what the user sees. A changed message shows as a changed `.expected` file."""
 
-import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge.agent.cli import main
 from edge.agent.generate import generated
 from edge.agent.loader import examine, load
+from edge.core.language import chinese_wanted
 
 FOLDER = Path(__file__).parent / "wrong"
 ROOT = Path(__file__).parents[2]
 CASES = sorted(FOLDER.glob("*.expected"))
 
 
-def check(file: str, language: str, *options: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "LC_ALL": language, "PYTHONIOENCODING": "utf-8"}
-    return subprocess.run(
-        [sys.executable, "-m", "edge.agent.cli", "check", file, "--offline", *options],
-        cwd=FOLDER,
-        env=environment,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=30,
-    )
+Check = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def check(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Check]:
+    """Run `yulink check FILE --offline …` in the folder of the wrong files: exit code, what is printed, and errors."""
+
+    def run(file: str, language: str, *options: str) -> tuple[int, str, str]:
+        monkeypatch.chdir(FOLDER)
+        monkeypatch.setenv("LC_ALL", language)
+        chinese_wanted.cache_clear()
+        code = main(["check", file, "--offline", *options])
+        return code, *capsys.readouterr()
+
+    yield run
+    monkeypatch.undo()
+    chinese_wanted.cache_clear()
 
 
 def test_every_wrong_file_has_its_expected_output() -> None:
@@ -37,11 +45,11 @@ def test_every_wrong_file_has_its_expected_output() -> None:
 
 
 @pytest.mark.parametrize("expected", CASES, ids=lambda case: case.name)
-def test_wrong_file(expected: Path) -> None:
+def test_wrong_file(expected: Path, check: Check) -> None:
     name, *language = expected.name.removesuffix(".expected").split(".")
-    done = check(f"{name}.yaml", "zh_CN.UTF-8" if language else "C.UTF-8")
-    assert done.stdout == expected.read_text("utf-8")
-    assert (done.returncode, done.stderr) == (2, "")
+    code, printed, errors = check(f"{name}.yaml", "zh_CN.UTF-8" if language else "C.UTF-8")
+    assert printed == expected.read_text("utf-8")
+    assert (code, errors) == (2, "")
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=80))
