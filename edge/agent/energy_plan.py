@@ -34,6 +34,9 @@ _UNITS = {
 }
 _UNIT_OF = {"steam_low_pressure": "t", "fresh_water": "t", "softened_water": "t", "deaerated_water": "t"}
 _M3 = ("natural_gas", "compressed_air", "oxygen", "carbon_dioxide", "nitrogen", "acetylene")
+MADE_HERE = ("compressed_air", "softened_water", "deaerated_water")
+"""Working media (耗能工质) that plants make of energy that is counted already."""
+
 _ENERGY_NAMES = ("energy_import", "energy", "energy_total", "total_energy", "active_energy", "active_energy_import")
 _REACTIVE_NAMES = ("reactive_energy_import", "reactive_energy")
 
@@ -103,6 +106,7 @@ class _Planner:
             "timezone": self._timezone,
             "meters": meters,
             "virtual": self._virtual(names),
+            "processes": self._processes(names),
             "editions": editions,
             "calendar": self._calendar(),
             "demand": self._demand(names),
@@ -162,6 +166,7 @@ class _Planner:
             "top": given.max / 3600 / (factor * given.ratio) if given.max and not integrate else None,
             "changes": self._changes(given, factor),
             "tariff": given.carrier == "electricity" and (not is_below if given.billed is None else given.billed),
+            "bought": given.bought if given.bought is not None else not is_below and given.carrier not in MADE_HERE,
             "class": given.accuracy,
             "calibrated_until": given.calibrated_until.isoformat() if given.calibrated_until else None,
         }
@@ -266,6 +271,27 @@ class _Planner:
                 {"name": name, "tag": ROOT_KEY, "unit": unit, "parts": [list(each) for each in virtual.of.items()]}
             )
         return found
+
+    def _processes(self, names: Mapping[str, Any]) -> list[dict[str, Any]]:
+        found = []
+        for name, shares in self._section.processes.items():
+            place = ("processes", name)
+            if not shares:
+                hint = say("write e.g. {example}", example=f"{name}: [{', '.join(list(names)[:2])}]")
+                self._wrong(place, say("a process of no meters"), hint, on="key")
+            if name in names or name in self._section.sums:
+                self._wrong(place, say("there is a meter {name!r} already", name=name), say("choose another name"),
+                            on="key")  # fmt: skip
+            for part in shares:
+                self._known_meter(part, names, place)
+            found.append({"name": name, "parts": [list(each) for each in shares.items()]})
+        return found
+
+    def _known_meter(self, name: str, names: Mapping[str, Any], place: tuple[str | int, ...]) -> None:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1, 0.6)
+            hint = say('did you mean "{near}"?', near=near[0]) if near else say("write it under `meters`")
+            self._wrong(place, say("there is no meter {name!r}", name=name), hint)
 
     def _demand(self, names: Mapping[str, Any]) -> list[dict[str, Any]]:
         found = []

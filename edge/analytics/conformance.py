@@ -25,8 +25,9 @@ def check_operator(make: Callable[[], Operator], rows: Rows, end: int, *, seed: 
     """
     chance = random.Random(seed)
     whole = _drive(make, rows, _times(rows, end), chance, restarts=0.0)
+    outputs = len(make().outputs)
     for reading in whole.readings:
-        assert 0 <= reading.output < len(make().outputs), reading
+        assert 0 <= reading.output < outputs, reading
     for _ in range(rounds):
         times = _times(rows, end)
         cuts = sorted({*times, *chance.sample(range(times[0], end + 1), 20)})

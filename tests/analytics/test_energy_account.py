@@ -202,7 +202,93 @@ def test_a_changed_factor_states_anew_what_was_given_out_and_tells_it() -> None:
     (again,) = [reading for reading in derived.readings if after.outputs[reading.output].path == "m.co2_1d"]
     assert again.value == pytest.approx(144.0)
     assert again.revision == 1
-    assert [event.facts["factor"] for event in derived.events] == ["grid/0.6"]
+    told = {event.kind: event.facts for event in derived.events}
+    assert told["factor_in_use"]["factor"] == "grid/0.6"
+    assert told["energy_restated"]["from"] == "2026-03-01"
+    assert told["energy_restated"]["grid/0.6"] == "none -> 0.6 kg/kWh scope 0 from 2025-12-31 to now"
+
+
+def factor(value: float, begin: str, **more: Any) -> dict[str, Any]:
+    return {"id": f"grid/{begin}", "carrier": "electricity", "purpose": "co2", "value": value, "unit": "kWh",
+            "valid_from": begin, **more}  # fmt: skip
+
+
+def test_a_factor_that_begins_inside_a_month_counts_from_its_day_on() -> None:
+    begin, month = ns("2026-04-29T00:00:00"), ns("2026-04-01T00:00:00")
+    factors = [factor(0.5, "2025-12-31", valid_to="2026-04-29", scope=2), factor(0.6, "2026-04-30", scope=2)]
+    readings = flat("m", begin, 2 * 1440 + 60, 24.0, 60)
+    derived = run(plan(meter("m"), factors=factors), readings, begin + 2 * 1440 * MIN + 60 * MIN)
+    found = figures(plan(meter("m"), factors=factors), derived)
+    assert found["m.co2_1mo"][month][0] == pytest.approx(576 * (0.5 + 0.6))
+    assert found["m.co2_1mo"][month][0] == pytest.approx(sum(value for value, *_ in found["m.co2_1d"].values()))
+    (told,) = [event.facts for event in derived.events if event.kind == "carbon_statement"]
+    assert told["m co2 grid/2025-12-31"] == "576 kWh x 0.5"
+    assert told["m co2 grid/2026-04-30"] == "576 kWh x 0.6"
+
+
+def test_a_corrected_price_states_the_months_of_a_year_anew_with_an_audit_entry() -> None:
+    begin, days, month = ns("2026-03-31T00:00:00"), 2, ns("2026-03-01T00:00:00")
+
+    def asked(flat_price: float, split: str | None = None) -> dict[str, Any]:
+        prices = {**PRICES, "flat": flat_price}
+        rules = [*([{"rate": "peak", "spans": [[0, 60]]}] if split else []), *CHONGQING]
+        editions = [{"valid_from": "2021-12-01", "rules": rules, "prices": prices}]
+        return plan(meter("m", tariff=True), editions=editions)
+
+    (before,), (after,), (other,) = make(asked(0.6)), make(asked(0.7)), make(asked(0.7, "hours"))
+    assert isinstance(before, EnergyAccount)
+    rows = rows_of(before, flat("m", begin, days * 1440, 24.0, 60))
+    now = begin + days * 1440 * MIN
+    first = before.push(rows, now)
+    after.restore(before.state())
+    again = after.push(rows.take(slice(0, 0)), now + 30 * MIN)
+    costs = [
+        {reading.ts: (reading.value, reading.revision) for reading in derived.readings
+         if after.outputs[reading.output].path == "m.cost_1mo"}
+        for derived in (first, again)
+    ]  # fmt: skip
+    ((value, revision),) = costs[1].values()
+    assert (float(value), revision) == pytest.approx((float(costs[0][month][0]) + 8 * 24 * 0.1, 1))
+    (audit,) = [event for event in again.events if event.kind == "energy_restated"]
+    assert "flat 0.7" in str(audit.facts["prices from 2021-12-01"])
+    assert audit.facts["from"] == "2026-03-01"
+    other.restore(after.state())
+    last = other.push(rows.take(slice(0, 0)), now + 60 * MIN)
+    assert "hold from now on" in str([event.facts for event in last.events if event.kind == "energy_restated"])
+
+
+def test_demand_that_a_late_reading_corrects_has_a_higher_revision_each_time() -> None:
+    begin = ns("2025-04-01T00:00:00")
+    asked = plan(meter("m"), demand=[{"meter": "m", "window": 15, "sliding": False, "limit": None}])
+    readings = [row for row in flat("m", begin, 60, 60.0) if (row[1] - begin) // MIN not in (16, 19)]
+    at = [ts for _, ts, _ in readings]
+    readings += [("m.energy", begin + 16 * MIN, 16.5), ("m.energy", begin + 19 * MIN, 19.25)]
+    derived = run(asked, readings, begin + 62 * MIN, [*at, begin + 40 * MIN, begin + 45 * MIN])
+    found = figures(asked, derived)  # which checks that revisions rise
+    assert found["m.demand"][begin + 15 * MIN] == pytest.approx((60.0, 0, 0))  # inside the window, so it is the same
+    assert found["m.demand_sliding"][begin + 18 * MIN] == pytest.approx((61.0, 0, 1))
+    assert found["m.demand_sliding"][begin + 15 * MIN][2] == 1
+
+
+def test_what_comes_too_late_is_counted_by_meter_told_and_moves_nothing() -> None:
+    begin = ns("2025-04-01T00:00:00")
+    readings = [row for row in flat("m", begin, 300, 60.0) if not 0 < (row[1] - begin) // MIN < 120]
+    at = [ts for _, ts, _ in readings]
+    readings.append(("m.energy", begin + 60 * MIN, 100.0))
+    derived = run(plan(meter("m")), readings, begin + 302 * MIN, [*at, begin + 150 * MIN])
+    found = figures(plan(meter("m")), derived)
+    assert sum(value for value, *_ in found["m.energy_1min"].values()) == pytest.approx(300.0)
+    assert found["m.energy_1min"][begin + 30 * MIN] == pytest.approx((1.0, 0x40000000, 0))
+    (told,) = [event for event in derived.events if event.kind == "readings_too_late"]
+    assert told.facts == {"readings": 1, "m": 1}
+
+
+def test_a_power_of_ten_readings_a_second_is_integrated_whole() -> None:
+    begin = ns("2025-04-01T00:00:00")
+    asked = plan(meter("m", integrate=True))
+    readings = [("m.energy", begin + tenth * S // 10, 36.0) for tenth in range(3 * 600 + 1)]
+    found = figures(asked, run(asked, readings, begin + 4 * MIN))
+    assert [value for value, *_ in found["m.energy_1min"].values()] == pytest.approx([0.6] * 3, abs=1e-6)
 
 
 def test_the_end_of_a_calibration_is_told_before_and_after() -> None:

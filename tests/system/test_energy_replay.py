@@ -116,11 +116,28 @@ energy:
     m: {energy: m.energy}
     gas: {energy: m.gas, carrier: natural_gas_oil_field}
     diesel: {energy: m.diesel, carrier: diesel, density: 0.84}
+    air: {energy: m.gas, carrier: compressed_air}
+  processes: {melting: [m, gas], driving: {diesel: 0.5}}
+  tariff: {prices: {flat: 0.5}, hours: [{rate: flat}]}
   area: 重庆
 """
+    (tmp_path / "factors").mkdir()
+    rate = "{carrier: electricity, unit: kWh, value: 0.3, valid_from: 2025-01-01, document: grid company}"
+    own = f"set: grid-coal\npurpose: coal_equal\nfactors: [{rate}]\n"
+    (tmp_path / "factors/grid-coal.yaml").write_text(own, "utf-8")
     lines = replay(tmp_path, asked, rows)
     assert [*figures(lines, "site.co2_1d").values()] == [pytest.approx(8091.8, abs=0.05)]
     assert [*figures(lines, "site.standard_coal_1d").values()] == [pytest.approx(2286.68, abs=0.005)]
+    # The equal value differs for electricity alone; compressed air is made of what is counted already.
+    equal = [*figures(lines, "site.standard_coal_equal_1d").values()]
+    assert equal == [pytest.approx(2286.68 + 12_000 * (0.3 - 0.1229), abs=0.005)]
+    scopes = [next(iter(figures(lines, f"site.co2_scope{scope}_1d").values())) for scope in (1, 2)]
+    assert scopes == [pytest.approx(1082.5 + 312.1, abs=0.1), pytest.approx(6697.2)]
+    assert [*figures(lines, "melting.energy_electricity_1d").values()] == [12_000]
+    assert [*figures(lines, "melting.energy_natural_gas_oil_field_1d").values()] == [500]
+    assert [*figures(lines, "melting.cost_1d").values()] == [pytest.approx(6_000)]
+    assert [*figures(lines, "melting.co2_1d").values()] == [pytest.approx(6697.2 + 1082.51, abs=0.01)]
+    assert [*figures(lines, "driving.energy_1d").values()] == [pytest.approx(120 * 0.84 / 2)]
     told = {
         line["event"]["facts"]["factor"]
         for line in lines

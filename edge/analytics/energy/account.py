@@ -5,8 +5,8 @@ out at the first tick after a later reading of its meter, so that nothing is gue
 lands in its minute: every figure that it changes is given out again with a higher revision.
 """
 
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,26 +21,30 @@ from edge.analytics.energy.meters import MILLIONTHS, Meters, shuffled, unshuffle
 from edge.analytics.energy.names import STATED, SUMMED
 from edge.analytics.energy.plan import EnergyPlan, read_plan
 from edge.analytics.energy.power_quality import voltage_unbalance
+from edge.analytics.energy.pricing import Pricing
 from edge.analytics.energy.spec import MeterSpec
 from edge.analytics.energy.statement import Statement
-from edge.analytics.energy.tariff import Tariff, Timetable
 from edge.analytics.operator import NEVER, Derived, Operator, Rows
 from edge.core.batch import Event, Severity
 from edge.core.interval import Level
 from edge.core.quality import bad_mask
 
-_NO_PRICE = (-1, -1.0)
-_DAY_NS = 86_400 * NS_PER_S
 _QUARTER_NS = 15 * MINUTE_NS
 
-CURVE_STEP_MAX_NS = 60 * MINUTE_NS
-"""A price of a list holds until the next one, an hour at most: where the list ends, the hours of the tariff hold."""
+RESTATED = "energy_restated"
+
+KEPT_NS = {Level.DAY: 8 * 86_400 * NS_PER_S, Level.MONTH: 400 * 86_400 * NS_PER_S}
+"""So long days and months can be stated anew, and filled by a meter that was silent; others by `patience`."""
+
+POWER_ROOM = 1024
+"""Readings kept of a power that is integrated: a quarter of an hour of one a second."""
 
 
 class EnergyAccount(Operator):
     """The account of one plant. Made from an `EnergyPlan`; see there."""
 
     KIND: ClassVar[str] = "energy"
+    VERSION: ClassVar[int] = 2
 
     def __init__(self, plan: EnergyPlan) -> None:
         self.name = "energy"
@@ -61,7 +65,7 @@ class EnergyAccount(Operator):
                 from_power[place] = len(self._specs)
                 readers.setdefault(meter.power[0], []).append(len(self._specs))
                 self._specs.append(MeterSpec(f"{meter.name} power", power=True, per=meter.power[1]))
-        self._meters = Meters(self._specs, room=2 * plan.late_ns // MINUTE_NS + 64)
+        self._meters = Meters(self._specs, room=2 * plan.late_ns // MINUTE_NS + 64, power_room=POWER_ROOM)
         self.inputs = list(dict.fromkeys([*readers, *(path for meter in plan.meters for path in meter.voltages)]))
         self._turns = self._in_turns([readers.get(path, []) for path in self.inputs])
         self.outputs = outputs_of(plan)
@@ -83,10 +87,11 @@ class EnergyAccount(Operator):
         self._until = np.full(len(self._specs), NEVER, np.int64)
         self._minutes = np.zeros((len(self._specs), plan.late_ns // MINUTE_NS + 1), np.int64)
         self._revisions: dict[tuple[int, int], int] = {}
-        self._tariff = Tariff(plan.editions, plan.calendar, plan.timezone) if plan.editions else None
-        self._timetable: Timetable | None = None
-        self._timetable_ends = NEVER
+        self._pricing = Pricing(plan)
+        self._posted = np.zeros(len(self._specs), np.int64)
+        self._refused = np.zeros(len(self._specs), np.int64)
         self._late = 0
+        self._restated: list[Event] = []
 
     @staticmethod
     def _in_turns(readers: Sequence[Sequence[int]]) -> list[NDArray[np.int32]]:
@@ -134,12 +139,28 @@ class EnergyAccount(Operator):
         for places in self._turns:
             meter = places[rows.slot]
             mine = usable & (meter >= 0)
+            late = mine & (rows.ts < rows.at)
+            late[late] = rows.ts[late] < self._until[meter[late]]
+            for row in np.flatnonzero(late).tolist():
+                if not self._can_correct(int(meter[row]), int(rows.ts[row]), int(rows.at[row])):
+                    mine[row] = False
+                    self._refused[meter[row]] += 1
             self._meters.take(meter[mine], rows.ts[mine], rows.value[mine])
         self._touched = True
+
+    def _can_correct(self, place: int, ts: int, at: int) -> bool:
+        """Whether all minutes that a late reading changes, from the reading before it on, may still be corrected.
+
+        Else it would move energy out of minutes that stand as they were given out. The next tick is what counts.
+        """
+        tick = -(-at // MINUTE_NS) * MINUTE_NS
+        return self._meters.before(place, ts) >= tick - self._plan.late_ns
 
     def _settle(self, out: Derived) -> None:
         """Give out what is known at this tick."""
         self._figures.tick = self._tick
+        out.events += [replace(told, ts=self._tick) for told in self._restated]
+        self._restated = []
         if self._touched:
             self._touched = False
             self._correct(out)
@@ -153,7 +174,7 @@ class EnergyAccount(Operator):
         for level, book in self._books.items():
             for page, meters in book.issue(self._until, self._tick, self._plan.patience_ns):
                 self._statement.give(level, page, meters, out)
-            book.forget(horizon - self._plan.patience_ns, self._until)
+            book.forget(horizon - KEPT_NS.get(level, self._plan.patience_ns), self._until)
         for key in [key for key in self._revisions if key[1] < horizon]:
             del self._revisions[key]
         for watch in self._watches.values():
@@ -167,15 +188,20 @@ class EnergyAccount(Operator):
                 self._figures.give(out, name, "voltage_unbalance", self._tick, percent)
 
     def _tell_late(self, out: Derived) -> None:
-        late = self._meters.counts()["late"]
+        late = self._meters.counts()["late"] + int(self._refused.sum())
         if late > self._late:
             number, self._late = late - self._late, late
             text = (
-                f"{number} readings of meters came later than what is kept; their energy lies between their neighbours"
+                f"{number} readings of meters came too late to correct what was given out; "
+                "their energy lies between their neighbours"
             )
-            out.events.append(
-                Event(self._tick, self.name, "readings_too_late", Severity.LOW, text, {"readings": number})
-            )
+            facts: dict[str, str | int] = {"readings": number}
+            facts |= {
+                self._specs[place].name: int(self._refused[place]) for place in np.flatnonzero(self._refused)[:20]
+            }
+            self._late -= int(self._refused.sum())
+            self._refused[:] = 0
+            out.events.append(Event(self._tick, self.name, "readings_too_late", Severity.LOW, text, facts))
 
     # ------------------------------------------------------------------ minutes
 
@@ -194,6 +220,7 @@ class EnergyAccount(Operator):
             edges = np.arange(begin, end + 1, MINUTE_NS, dtype=np.int64)
             energy, marks = self._meters.measure(which, edges)
             self._until[which] = end
+            self._posted[which] += energy.sum(1)
             minutes = edges[:-1].tolist()
             for first, last in self._stretches(minutes):
                 part = slice(first, last)
@@ -203,7 +230,7 @@ class EnergyAccount(Operator):
                 self._give_minute(minute, which, energy[:, number], marks[:, number], out)
             for watch in self._watches.values():
                 if watch.place in places:
-                    watch.close(begin, end, 0, out)
+                    watch.close(begin, end, out)
 
     def _correct(self, out: Derived) -> None:
         """Measure again what late readings touched, post the differences and give the new figures out."""
@@ -212,30 +239,38 @@ class EnergyAccount(Operator):
             oldest = max(self._tick - self._plan.late_ns, self._meters.oldest(place))
             begin = max(dirty.begin, -(-oldest // MINUTE_NS) * MINUTE_NS) // MINUTE_NS * MINUTE_NS
             end = min(-(-dirty.end // MINUTE_NS) * MINUTE_NS, until)
-            if until == NEVER or begin >= end:
+            if until == NEVER:
                 continue
             which = np.array([place], np.int32)
-            edges = np.arange(begin, end + 1, MINUTE_NS, dtype=np.int64)
+            edges = np.arange(begin, max(begin, end) + 1, MINUTE_NS, dtype=np.int64)
             energy, marks = self._meters.measure(which, edges)
-            highest = 0
             for number, minute in enumerate(edges[:-1].tolist()):
-                moved = energy[:, number] - self._minutes[place, self._ring(minute)]
-                if moved[0]:
-                    highest = max(highest, self._revisions.get((place, minute), 0) + 1)
-                    self._revisions[place, minute] = self._revisions.get((place, minute), 0) + 1
-                    self._post(minute, which, moved, 0, marks[:, number])
-                    self._give_minute(minute, which, energy[:, number], marks[:, number], out)
+                self._revise(minute, place, int(energy[0, number]), int(marks[0, number]), out)
+            rest = self._meters.counted(place, until) - int(self._posted[place])
+            if rest:
+                # A reset or an exchange of longer ago was judged only now, or the configuration was: sums must close.
+                minute = min(-(-oldest // MINUTE_NS) * MINUTE_NS, until - MINUTE_NS)
+                self._revise(minute, place, int(self._minutes[place, self._ring(minute)]) + rest, Mark.GAP, out)
             for watch in self._watches.values():
-                if watch.place == place and highest:
-                    last = min(end + (watch.plan.window - 1) * MINUTE_NS, until)
-                    watch.close(begin, last, highest, out)
+                if watch.place == place and begin < end:
+                    watch.close(begin, min(end + (watch.plan.window - 1) * MINUTE_NS, until), out)
+
+    def _revise(self, minute: int, place: int, energy: int, mark: int, out: Derived) -> None:
+        """Give a minute of a meter out again, if it has another energy, and post the difference."""
+        moved = energy - int(self._minutes[place, self._ring(minute)])
+        if moved:
+            which, marks = np.array([place], np.int32), np.array([mark], np.int64)
+            self._posted[place] += moved
+            self._revisions[place, minute] = self._revisions.get((place, minute), 0) + 1
+            self._post(minute, which, np.array([moved]), 0, marks)
+            self._give_minute(minute, which, np.array([energy]), marks, out)
 
     def _stretches(self, minutes: Sequence[int]) -> Iterator[tuple[int, int]]:
         """Yield (first, last) places of minutes in a row that lie in one quarter hour and have one price."""
         first = 0
         here = None
         for number, minute in enumerate(minutes):
-            kind = minute // _QUARTER_NS, self._price(minute)
+            kind = minute // _QUARTER_NS, self._pricing.at(minute)
             if kind != here and number:
                 yield first, number
                 first = number
@@ -246,7 +281,7 @@ class EnergyAccount(Operator):
         self, minute: int, which: NDArray[np.int32], energy: NDArray[np.int64], known: int, marks: NDArray[np.int64]
     ) -> None:
         """Put minutes of some meters into the books; for a correction energy is the difference, and known 0."""
-        price, counted = self._price(minute), np.full(len(which), known, np.int64)
+        price, counted = self._pricing.at(minute), np.full(len(which), known, np.int64)
         for book in self._books.values():
             book.post(minute, which, energy, counted, marks, price)
 
@@ -267,26 +302,6 @@ class EnergyAccount(Operator):
     def _ring(self, minute: int) -> int:
         return minute // MINUTE_NS % self._minutes.shape[1]
 
-    def _price(self, minute: int) -> tuple[int, float]:
-        """Return rate and price that hold in a minute; -1 for a price that is not known."""
-        if self._tariff is None:
-            return _NO_PRICE
-        table = self._timetable
-        if table is None or not int(table.starts[0]) <= minute < self._timetable_ends:
-            table = self._timetable = self._tariff.between(minute - 2 * _DAY_NS, minute + 40 * _DAY_NS)
-            self._timetable_ends = minute + 39 * _DAY_NS
-        place = int(np.searchsorted(table.starts, minute, "right")) - 1
-        price = self._curve_price(minute, float(table.price[place]))
-        return int(table.rate[place]), -1.0 if np.isnan(price) else price
-
-    def _curve_price(self, minute: int, otherwise: float) -> float:
-        """Return the price of the list of prices, if it has one for a minute."""
-        curve = self._plan.curve
-        place = bisect_right(curve, (minute, np.inf)) - 1
-        if place < 0 or minute - curve[place][0] >= CURVE_STEP_MAX_NS:
-            return otherwise
-        return curve[place][1]
-
     # ------------------------------------------------------------------ state
 
     def state(self) -> Mapping[str, Any]:
@@ -303,7 +318,12 @@ class EnergyAccount(Operator):
             "demand": {name: watch.state() for name, watch in sorted(self._watches.items())},
             "statement": self._statement.state(),
             "voltages": [[self.inputs[slot], value] for slot, value in sorted(self._last_voltage.items())],
+            "posted": self._posted.tolist(),
+            "refused": self._refused.tolist(),
             "late": self._late,
+            "prices": self._pricing.prices(),
+            "hours": self._pricing.hours(),
+            "restated": [[event.message, int(event.severity), dict(event.facts)] for event in self._restated],
         }
 
     def restore(self, state: Mapping[str, Any]) -> Sequence[str]:
@@ -314,6 +334,8 @@ class EnergyAccount(Operator):
         self._meters.restore(state["meters"], places)
         self._tick, self._touched, self._late = state["tick"], state["touched"], state["late"]
         self._until[here] = np.array(state["until"], np.int64)[before]
+        for column in ("posted", "refused"):
+            getattr(self, f"_{column}")[here] = np.array(state[column], np.int64)[before]
         kept = unshuffled(state["minutes"], np.int64).reshape(len(old), -1)
         if kept.shape[1] == self._minutes.shape[1]:
             self._minutes[here] = kept[before]
@@ -324,13 +346,37 @@ class EnergyAccount(Operator):
         for name, watched in state["demand"].items():
             if name in self._watches:
                 self._watches[name].restore(watched)
-        if self._statement.restore(state["statement"]):
-            for level in STATED:
-                self._books[level].restate()
+        self._restated = [
+            Event(self._tick, self.name, RESTATED, Severity(severity), text, facts)
+            for text, severity, facts in state["restated"]
+        ]
+        self._restate(self._statement.restore(state["statement"]), state["prices"], state["hours"])
         self._last_voltage = {
             self.inputs.index(path): value for path, value in state["voltages"] if path in self.inputs
         }
         return [spec.name for spec in self._specs if repr(spec) not in old]
+
+    def _restate(self, factors: Mapping[str, str], prices: Sequence[Any], hours: Sequence[str]) -> None:
+        """Let what was stated with other factors and prices be stated anew, and note who changed what: an audit entry.
+
+        Energy by rate is kept, not by the hour: other hours of rates hold from now on.
+        """
+        facts = dict[str, str | float](factors)
+        for day, cost in {day: cost for day, cost in self._pricing.prices() if [day, cost] not in prices}.items():
+            facts[f"prices from {day}"] = ", ".join(f"{rate} {price:g}" for rate, price in cost.items())
+        facts |= {f"prices from {day}": "gone" for day, _ in prices if f"prices from {day}" not in facts
+                  and day not in {each for each, _ in self._pricing.prices()}}  # fmt: skip
+        if hours != self._pricing.hours():
+            facts["hours of rates"] = "changed; they hold from now on, what was counted before keeps its rate"
+        if not facts:
+            return
+        stated = [book for level, book in self._books.items() if level in STATED]
+        begins = [begin for book in stated for begin in book.pages]
+        for book in stated:
+            book.restate(lambda charge, begin: self._pricing.again(charge, begin, prices))
+        facts["from"] = self._grid.local(min(begins)).date().isoformat() if begins else ""
+        text = "cost, coal and CO2 are stated anew: factors or prices have changed"
+        self._restated.append(Event(self._tick, self.name, RESTATED, Severity.LOW, text, facts))
 
 
 def make(settings: Mapping[str, Any]) -> Sequence[Operator]:

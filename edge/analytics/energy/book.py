@@ -1,6 +1,6 @@
 """Sums of minutes over the intervals of one level, what was given out of them, and what has to be corrected."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,12 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.analytics.energy.grid import Grid, Interval
+from edge.analytics.energy.pricing import Charge
 from edge.core.interval import Level
 
 I64 = NDArray[np.int64]
-Price = tuple[int, float]
-"""A rate by its code, and its price a unit; NaN never stands here, an unknown price is -1."""
-
 NOT_ISSUED = -1
 
 
@@ -26,7 +24,7 @@ class Page:
     marks     int64[m], what happened in them
     revision  int64[m], what was given out last, `NOT_ISSUED` for nothing
     changed   bool[m], whether it differs from what was given out
-    priced    energy by rate and price, int64[m] each
+    charged   energy by rate and price, int64[m] each
     """
 
     interval: Interval
@@ -35,7 +33,7 @@ class Page:
     marks: I64
     revision: I64
     changed: NDArray[np.bool_]
-    priced: dict[Price, I64] = field(default_factory=dict)
+    charged: dict[Charge, I64] = field(default_factory=dict)
 
     @classmethod
     def blank(cls, interval: Interval, meters: int) -> "Page":
@@ -53,7 +51,7 @@ class Book:
         self._grid = grid
         self._meters = meters
 
-    def post(self, minute: int, meters: NDArray[np.int32], energy: I64, known: I64, marks: I64, price: Price) -> None:
+    def post(self, minute: int, meters: NDArray[np.int32], energy: I64, known: I64, marks: I64, charge: Charge) -> None:
         """Add one minute of some meters: (k,) each. For a correction, energy is the difference and known is 0."""
         interval = self._grid.interval(self.level, minute)
         page = self.pages.get(interval.begin)
@@ -63,9 +61,9 @@ class Book:
         page.known[meters] += known
         page.marks[meters] |= marks
         page.changed[meters] = True
-        if price not in page.priced:
-            page.priced[price] = np.zeros(self._meters, np.int64)
-        page.priced[price][meters] += energy
+        if charge not in page.charged:
+            page.charged[charge] = np.zeros(self._meters, np.int64)
+        page.charged[charge][meters] += energy
 
     def issue(self, until: I64, now: int, patience: int) -> Iterator[tuple[Page, NDArray[np.intp]]]:
         """Yield each page with the meters whose figures are to be given out now; they count as given out.
@@ -86,10 +84,17 @@ class Book:
                 page.changed[due] = False
                 yield page, np.flatnonzero(due)
 
-    def restate(self) -> None:
-        """Let everything that was given out be given out again: what it is made with has changed."""
-        for page in self.pages.values():
+    def restate(self, again: Callable[[Charge, int], Charge]) -> None:
+        """Let everything that was given out be given out again: what it is made with has changed.
+
+        `again` says what energy is charged with now, given the charge of then and where its interval begins.
+        """
+        for begin, page in self.pages.items():
             page.changed |= page.revision != NOT_ISSUED
+            charged, page.charged = page.charged, {}
+            for charge, energy in charged.items():
+                now = again(charge, begin)
+                page.charged[now] = page.charged[now] + energy if now in page.charged else energy
 
     def forget(self, before: int, until: I64) -> None:
         """Let go of pages that ended before an instant, but for those in which a meter's known minutes stop.
@@ -111,7 +116,7 @@ class Book:
                 page.marks.tobytes(),
                 page.revision.tobytes(),
                 page.changed.tobytes(),
-                [[rate, price, energy.tobytes()] for (rate, price), energy in sorted(page.priced.items())],
+                [[*charge, energy.tobytes()] for charge, energy in sorted(page.charged.items())],
             ]
             for page in (self.pages[begin] for begin in sorted(self.pages))
         ]
@@ -119,12 +124,12 @@ class Book:
     def restore(self, state: list[Any], places: Mapping[int, int]) -> None:
         """Take a state up; `places` says where a meter of that time stands now."""
         old, new = list(places), list(places.values())
-        for begin, end, energy, known, marks, revision, changed, priced in state:
+        for begin, end, energy, known, marks, revision, changed, charged in state:
             page = Page.blank(Interval(begin, end), self._meters)
             for column, data in (("energy", energy), ("known", known), ("marks", marks), ("revision", revision)):
                 getattr(page, column)[new] = np.frombuffer(data, np.int64)[old]
             page.changed[new] = np.frombuffer(changed, np.bool_)[old]
-            for rate, price, data in priced:
-                page.priced[rate, price] = np.zeros(self._meters, np.int64)
-                page.priced[rate, price][new] = np.frombuffer(data, np.int64)[old]
+            for since, rate, price, data in charged:
+                page.charged[since, rate, price] = np.zeros(self._meters, np.int64)
+                page.charged[since, rate, price][new] = np.frombuffer(data, np.int64)[old]
             self.pages[begin] = page

@@ -15,6 +15,9 @@ from edge.analytics.operator import NEVER, Derived
 from edge.core.batch import Event, Severity
 from edge.core.interval import Level
 
+MONTHS_KEPT = 15
+"""As long as months can be stated anew."""
+
 RECENT_MINUTES = 3
 """The power of so many minutes is what a forecast expects to go on."""
 
@@ -30,6 +33,7 @@ class DemandWatch:
         self._seen = NEVER
         self._warned = NEVER
         self._windows: dict[int, float] = {}  # by the minute that ends it
+        self._given: dict[int, tuple[float, bool, int]] = {}  # power, whole, revision, by the minute that ends it
         self._highest: dict[int, float] = {}  # by month
         self._load = LoadForecast()
 
@@ -72,14 +76,19 @@ class DemandWatch:
             },
         )
 
-    def close(self, begin: int, end: int, revision: int, out: Derived) -> None:
-        """Give out the demand of every window that ends in (begin, end]."""
+    def close(self, begin: int, end: int, out: Derived) -> None:
+        """Give out the demand of every window that ends in (begin, end]; of one that was given out, if it differs."""
         window = self.plan.window * MINUTE_NS
         edges = np.arange(begin - window + MINUTE_NS, end + 1, MINUTE_NS, dtype=np.int64)
         energy, marks = self._meters.measure(self._which, edges)
         power, complete = sliding_demand(energy[0] / MILLIONTHS, (marks[0] & Mark.MISSING) == 0, self.plan.window)
         for number, (value, whole) in enumerate(zip(power.tolist(), complete.tolist(), strict=True)):
             minute = begin + number * MINUTE_NS
+            before = self._given.get(minute)
+            if before is not None and before[:2] == (value, whole):
+                continue
+            revision = 0 if before is None else before[2] + 1
+            self._given[minute] = value, whole, revision
             mark = Mark(0) if whole else Mark.MISSING
             is_block = (minute + MINUTE_NS) % window == 0
             if is_block:
@@ -102,7 +111,9 @@ class DemandWatch:
         for minute in [minute for minute in self._windows if minute < horizon]:
             month = self._grid.interval(Level.MONTH, minute).begin
             self._highest[month] = max(self._windows.pop(minute), self._highest.get(month, -np.inf))
-        for month in sorted(self._highest)[:-2]:
+        for minute in [minute for minute in self._given if minute < horizon]:
+            del self._given[minute]
+        for month in sorted(self._highest)[:-MONTHS_KEPT]:
             del self._highest[month]
 
     def give_highest(self, begin: int, end: int, mark: Mark, revision: int, out: Derived) -> None:
@@ -119,10 +130,12 @@ class DemandWatch:
     def state(self) -> list[Any]:
         """Return everything as CBOR types."""
         load = self._load.state()
-        return [self._seen, self._warned, sorted(self._windows.items()), sorted(self._highest.items()), load]
+        given = [[minute, *each] for minute, each in sorted(self._given.items())]
+        return [self._seen, self._warned, sorted(self._windows.items()), sorted(self._highest.items()), given, load]
 
     def restore(self, state: list[Any]) -> None:
         """Take a state up."""
-        self._seen, self._warned, windows, highest, load = state
+        self._seen, self._warned, windows, highest, given, load = state
         self._load.restore(load)
+        self._given = {minute: (value, whole, revision) for minute, value, whole, revision in given}
         self._windows, self._highest = dict(windows), dict(highest)

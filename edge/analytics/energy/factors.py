@@ -83,14 +83,14 @@ class FactorSet:
     ) -> Factor:
         """Return the row that holds on a day: of this area if there is one, else of the nation; the newest of several.
 
-        `factors` names one set, where several have the carrier.
+        `factors` names the set to keep to, where several have the carrier for this purpose.
 
         Raises:
             NoFactor: there is none.
         """
-        named = [
-            row for row in self.rows if row.purpose is purpose and (not factors or row.id.partition("/")[0] == factors)
-        ]
+        rows = [row for row in self.rows if row.purpose is purpose]
+        own = [row for row in rows if row.carrier == carrier and row.id.partition("/")[0] == factors]
+        named = own or rows
         fitting = [row for row in named if row.carrier == carrier and row.unit == unit and row.area in (area, "")]
         valid = [row for row in fitting if row.valid_from <= day and (row.valid_to is None or day <= row.valid_to)]
         if valid:
@@ -116,6 +116,8 @@ def _row(content: Mapping[str, Any], raw: Mapping[str, Any]) -> Factor:
         value = float(get("value", 0.0))
     else:
         raise ValueError(f"{raw} has neither value nor fuel")
+    if purpose is Purpose.CO2 and get("scope") not in (1, 2, 3):
+        raise ValueError(f"{raw} says no scope: 1 burnt here, 2 bought as electricity or heat, 3 else")
     name = "/".join(part for part in (content["set"], raw["carrier"], purpose, area, str(begin)) if part)
     return Factor(
         name,

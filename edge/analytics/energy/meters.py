@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.analytics.energy import points as kernels
-from edge.analytics.energy.marks import FIXED, RATIO, REBASED
+from edge.analytics.energy.marks import COUNTED, FIXED, RATIO, REBASED
 from edge.analytics.energy.spec import MeterSpec
 from edge.analytics.operator import NEVER
 
@@ -38,18 +38,28 @@ class Meters:
         gap: ns from which on what lies between two readings counts as interpolated.
         cell: ns in which only the first and the last reading of a register matter. Every edge asked for should lie
             on its grid: then what is measured is exact, else it is interpolated inside a cell.
-        room: points kept a meter; None for as many as fit the budget. What arrives for an instant before the oldest
-            point is counted as late.
+        room: points kept of a register; None for as many as fit the budget. What arrives for an instant before the
+            oldest point is counted as late.
+        power_room: the same for a power, every reading of which matters. Default: `room`.
     """
 
     def __init__(
-        self, specs: Sequence[MeterSpec], *, gap: int = 900 * 10**9, cell: int = 60 * 10**9, room: int | None = None
+        self,
+        specs: Sequence[MeterSpec],
+        *,
+        gap: int = 900 * 10**9,
+        cell: int = 60 * 10**9,
+        room: int | None = None,
+        power_room: int | None = None,
     ) -> None:
         self.specs = tuple(specs)
         self._gap, self._cell = gap, cell
         each = ROOM_BYTES // max(len(specs), 1) // kernels.POINT.itemsize
-        self._points = np.zeros((len(specs), room or min(max(each, _ROOM_LEAST), _ROOM_MOST)), kernels.POINT)
+        room = room or min(max(each, _ROOM_LEAST), _ROOM_MOST)
+        rooms = [max(room, power_room or 0) if spec.power else room for spec in specs]
+        self._points = np.zeros((len(specs), max(rooms, default=room)), kernels.POINT)
         self._meters = np.zeros(len(specs), kernels.METER)
+        self._meters["room"] = rooms
         self._next_change = np.full(len(specs), np.iinfo(np.int64).max)
         self._changes = [list(spec.changes) for spec in specs]
         scales = list[tuple[int, float]]()
@@ -142,6 +152,19 @@ class Meters:
         """Return the instant before which readings are too late; the beginning of time while nothing was let go."""
         return int(self._points[place, 0]["ts"]) if self._meters[place]["let_go"] else NEVER
 
+    def before(self, place: int, ts: int) -> int:
+        """Return the instant of the newest counted point before `ts`; the beginning of time for none."""
+        mine = self._points[place, : self._meters[place]["count"]]
+        earlier = np.flatnonzero((mine["ts"] < ts) & (mine["flags"] & COUNTED != 0))
+        return int(mine["ts"][earlier[-1]]) if len(earlier) else NEVER
+
+    def counted(self, place: int, ts: int) -> int:
+        """Return the millionths counted since the first reading up to an instant; the meter must have a reading."""
+        mine = self._points[place, : self._meters[place]["count"]]
+        first = int(np.argmax(mine["flags"] & COUNTED != 0))
+        since, _ = self.measure(np.array([place], np.int32), np.array([NEVER, ts], np.int64))
+        return int(self._points[place, first]["energy"] + since[0, 0])
+
     def latest(self) -> NDArray[np.int64]:
         """Return the instant of each meter's last reading; the beginning of time for none."""
         return np.where(self._meters["count"] > 0, self._meters["last_ts"], NEVER)
@@ -175,12 +198,13 @@ class Meters:
         begins = np.concatenate([[0], np.cumsum(meters["count"])])
         for old, place in places.items():
             mine = used[begins[old] : begins[old + 1]]
-            kept = mine[-self._points.shape[1] :]
+            room = self._meters[place]["room"]
+            kept = mine[-room:]
             self._points[place, : len(kept)] = kept
             first = self._meters[place]["first_scale"]
             self._meters[place] = meters[old]
             self._meters[place]["first_scale"] = first
-            self._meters[place]["count"] = len(kept)
+            self._meters[place]["room"], self._meters[place]["count"] = room, len(kept)
             self._meters[place]["let_go"] += len(mine) - len(kept)
             left = state["changes"][old]
             self._changes[place] = list(self.specs[place].changes[len(self.specs[place].changes) - left :])

@@ -2,17 +2,23 @@
 
 from collections.abc import Iterator, Sequence
 
-from edge.analytics.energy.plan import EnergyPlan, Metered
+from edge.analytics.energy.factors import Purpose
+from edge.analytics.energy.plan import ELECTRICITY, EnergyPlan, Metered, Process
 from edge.analytics.energy.tariff_rules import RATES
 from edge.core.interval import Level
 
 SUMMED = (Level.QUARTER, Level.HOUR, Level.SHIFT, Level.DAY, Level.MONTH)
 """Levels that energy is given for besides the minute."""
 
-STATED = (Level.DAY, Level.MONTH)
-"""Levels for which cost, rates, coal, CO2 and power factor are stated."""
+STATED = (Level.SHIFT, Level.DAY, Level.MONTH)
+"""Levels for which cost, rates, coal and CO2 are stated."""
 
-COAL, CO2 = "standard_coal", "co2"
+BILLED = (Level.DAY, Level.MONTH)
+"""Levels for which the power factor is given, and the meter's own registers by rate are compared."""
+
+COAL, COAL_EQUAL, CO2 = "standard_coal", "standard_coal_equal", "co2"
+"""Coal by the equivalent value (当量值) and by the equal value (等价值), never mixed, and CO2; kg."""
+
 SITE = "site"
 Figure = tuple[str, str, str, tuple[str, ...]]
 """Device, name, unit and the paths of the tags it is made of."""
@@ -36,9 +42,49 @@ def figures_of(plan: EnergyPlan) -> Iterator[Figure]:
                 virtual.unit,
                 tuple(tags[part.meter] for part in virtual.parts),
             )
-    for level in STATED:
-        for name in (COAL, CO2):
-            yield SITE, f"{name}_{level}", "kg", tuple(tags.values())
+    for process in plan.processes:
+        yield from _of_process(plan, process, levels)
+    bought = tuple(meter.tag for meter in plan.meters if meter.is_bought)
+    for level in stated_of(plan):
+        for name in (*weights_of(plan), "co2_scope1", "co2_scope2"):
+            yield SITE, f"{name}_{level}", "kg", bought
+
+
+def stated_of(plan: EnergyPlan) -> list[Level]:
+    """Return the levels for which cost, coal and CO2 are stated; there are shifts only where they are configured."""
+    return [level for level in STATED if level is not Level.SHIFT or plan.shifts]
+
+
+def has_equal_value(plan: EnergyPlan) -> bool:
+    """Whether the plant has given a coal rate of the grid, so that coal by the equal value can be stated."""
+    return any(row.purpose is Purpose.COAL_EQUAL for row in plan.factors)
+
+
+def weights_of(plan: EnergyPlan) -> list[str]:
+    """Return the names of the figures in kg."""
+    return [COAL, COAL_EQUAL, CO2] if has_equal_value(plan) else [COAL, CO2]
+
+
+def carriers_of(plan: EnergyPlan, process: Process) -> dict[str, str]:
+    """Return what flows through the meters of a process, and how the figures of its energy begin."""
+    carriers = {meter.name: meter.carrier for meter in plan.meters}
+    found = list(dict.fromkeys(carriers[part.meter] for part in process.parts))
+    return {carrier: "energy" if len(found) == 1 else f"energy_{carrier}" for carrier in found}
+
+
+def _of_process(plan: EnergyPlan, process: Process, levels: Sequence[Level]) -> Iterator[Figure]:
+    meters = {meter.name: meter for meter in plan.meters}
+    own = [meters[part.meter] for part in process.parts]
+    tags = tuple(meter.tag for meter in own)
+    for carrier, name in carriers_of(plan, process).items():
+        here = [meter for meter in own if meter.carrier == carrier]
+        for level in levels:
+            yield process.name, f"{name}_{level}", here[0].unit, tuple(meter.tag for meter in here)
+    for level in stated_of(plan):
+        for name in weights_of(plan):
+            yield process.name, f"{name}_{level}", "kg", tags
+        if plan.editions and any(meter.carrier == ELECTRICITY for meter in own):
+            yield process.name, f"cost_{level}", plan.currency, tags
 
 
 def _of_meter(plan: EnergyPlan, meter: Metered, levels: Sequence[Level]) -> Iterator[Figure]:
@@ -49,10 +95,10 @@ def _of_meter(plan: EnergyPlan, meter: Metered, levels: Sequence[Level]) -> Iter
         yield meter.name, "power_deviation_1h", "%", (meter.tag, meter.power[0])
     if meter.voltages:
         yield meter.name, "voltage_unbalance", "%", meter.voltages
-    for level in STATED:
-        for name in (COAL, CO2):
+    for level in stated_of(plan):
+        for name in weights_of(plan):
             yield meter.name, f"{name}_{level}", "kg", own
-        if meter.reactive:
+        if meter.reactive and level in BILLED:
             yield meter.name, f"power_factor_{level}", "", (meter.tag, meter.reactive)
             yield meter.name, f"power_factor_adjustment_{level}", "%", (meter.tag, meter.reactive)
         if meter.tariff and plan.editions:

@@ -29,6 +29,7 @@ class Metered:
     voltages  paths of the three line voltages
     percent   accuracy class
     calibrated_until  when its calibration ends, if that is known
+    is_bought  whether it comes from outside, and so counts in the site's coal and CO2
     """
 
     name: str
@@ -42,6 +43,7 @@ class Metered:
     voltages: tuple[str, ...]
     percent: float
     calibrated_until: date | None
+    is_bought: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,14 @@ class Virtual:
     unit: str
     parts: tuple[Part, ...]
     parent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A group of meters, of whatever flows: its energy by carrier, its cost, coal and CO2."""
+
+    name: str
+    parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +105,7 @@ class EnergyPlan:
     shifts: Mapping[str, int]
     meters: tuple[Metered, ...]
     virtual: tuple[Virtual, ...]
+    processes: tuple[Process, ...]
     editions: tuple[Edition, ...]
     calendar: WorkingCalendar
     curve: tuple[tuple[int, float], ...]
@@ -115,14 +126,19 @@ def read_plan(raw: Mapping[str, Any]) -> EnergyPlan:
     Raises:
         KeyError, ValueError: they are not whole.
     """
+    below = {
+        name for each in raw.get("virtual", ()) if each.get("parent") for name, _ in each["parts"]
+        if name != each["parent"]
+    }  # fmt: skip
     return EnergyPlan(
         raw["timezone"],
         raw.get("shifts", {}),
-        tuple(_meter(each) for each in raw["meters"]),
+        tuple(_meter(each, each["name"] in below) for each in raw["meters"]),
         tuple(
             Virtual(each["name"], each["tag"], each["unit"], _parts(each["parts"]), each.get("parent"))
             for each in raw.get("virtual", ())
         ),
+        tuple(Process(each["name"], _parts(each["parts"])) for each in raw.get("processes", ())),
         tuple(_edition(each) for each in raw.get("editions", ())),
         WorkingCalendar.of(raw.get("calendar") or {"years": {}}),
         tuple((begin, price) for begin, price in raw.get("curve", ())),
@@ -138,7 +154,7 @@ def read_plan(raw: Mapping[str, Any]) -> EnergyPlan:
     )
 
 
-def _meter(raw: Mapping[str, Any]) -> Metered:
+def _meter(raw: Mapping[str, Any], is_below: bool) -> Metered:
     spec = MeterSpec(
         raw["name"],
         raw.get("integrate", False),
@@ -160,6 +176,7 @@ def _meter(raw: Mapping[str, Any]) -> Metered:
         tuple(raw.get("voltages", ())),
         raw.get("class", 1.0),
         date.fromisoformat(raw["calibrated_until"]) if raw.get("calibrated_until") else None,
+        raw.get("bought", not is_below),
     )
 
 

@@ -33,6 +33,7 @@ METER = np.dtype(
         ("last_raw", "f8"),
         ("dirty_from", "i8"),
         ("dirty_to", "i8"),
+        ("room", "i8"),
         ("late", "i8"),
         ("twice", "i8"),
         ("let_go", "i8"),
@@ -49,6 +50,7 @@ count                points in use; the last one stands in last_ts, last_raw unt
 cell_end             where the cell of the last point ends
 fast_until           up to this instant a climbing reading only moves the last point
 dirty_from, dirty_to between these instants the energy may have changed since they were last reset
+room                 how many points it may have; then the oldest quarter goes
 late, twice, let_go  readings older than what is kept, of an instant that has another one; points let go for room
 first_scale, scales  where the meter's rows begin in the table of scales, and how many they are
 """
@@ -135,7 +137,8 @@ def judge(points: Points, meter: Meter, scales: Scales, gap: int, a: int, i: int
     here = points[i]
     mark = here["flags"] & (FIXED | REBASED | RATIO)
     if a < 0:
-        here["energy"] = 0
+        if meter["let_go"] == 0:
+            here["energy"] = 0
         here["flags"] = mark if mark & RATIO else mark | COUNTED
         return
     last = points[a]
@@ -237,8 +240,8 @@ def write_back(points: Points, meter: Meter, scales: Scales, gap: int, cell: int
 def insert(points: Points, meter: Meter, scales: Scales, gap: int, cell: int, ts: int, raw: float, mark: int) -> None:
     """Put one reading in its place and settle what it touches."""
     write_back(points, meter, scales, gap, cell, 0)
-    if meter["count"] == len(points):
-        gone = len(points) // 4
+    if meter["count"] == meter["room"]:
+        gone = meter["room"] // 4
         for k in range(gone, meter["count"]):
             points[k - gone] = points[k]
         meter["count"] -= gone
@@ -271,10 +274,10 @@ def insert(points: Points, meter: Meter, scales: Scales, gap: int, cell: int, ts
     begin, plain = i, 0
     while begin > 0 and plain <= CONFIRM:
         begin -= 1
-        plain = plain + 1 if points[begin]["flags"] == COUNTED else 0
+        plain = plain + 1 if points[begin]["flags"] & ~GAP == COUNTED else 0
     stop = settle(points, meter, scales, gap, begin, i + 1)
     low = i
-    while low > 0 and (low > begin) and points[low - 1]["flags"] != COUNTED:
+    while low > 0 and (low > begin) and points[low - 1]["flags"] & ~GAP != COUNTED:
         low -= 1
     meter["dirty_from"] = min(meter["dirty_from"], points[max(low - 1, 0)]["ts"])
     meter["dirty_to"] = max(meter["dirty_to"], points[min(stop, meter["count"] - 1)]["ts"])
@@ -293,7 +296,7 @@ def insert(points: Points, meter: Meter, scales: Scales, gap: int, cell: int, ts
 def append(points: Points, meter: Meter, scales: Scales, gap: int, cell: int, ts: int, raw: float) -> bool:
     """Put a reading that simply follows behind the last one; False if it is not that simple, with nothing done."""
     n = meter["count"]
-    if n < 2 or n == len(points) or points[n - 1]["flags"] != COUNTED or ts <= meter["last_ts"]:
+    if n < 2 or n == meter["room"] or points[n - 1]["flags"] != COUNTED or ts <= meter["last_ts"]:
         return False
     climb, duration = raw - meter["last_raw"], ts - meter["last_ts"]
     register = meter["kind"] == REGISTER

@@ -227,6 +227,10 @@ class Meter(Section):
     density: Annotated[float, Field(gt=0)] | None = None
     """kg of a litre, for a fuel that is measured by volume and counted by weight: diesel 0.84."""
 
+    bought: bool | None = None
+    """Whether it comes from outside, and so counts in the site's coal and CO2. Default: meters that are in no other
+    one, but for compressed air, softened and deaerated water: what makes them is counted already."""
+
     billed: bool | None = None
     """Whether the tariff is applied. Default: meters of electricity that are in no other one."""
 
@@ -239,6 +243,17 @@ class GasState(Section):
 
     pressure: Annotated[float, Field(gt=0)] = 101.325
     """kPa, absolute."""
+
+
+def _shares(given: Any) -> Any:
+    return dict.fromkeys(given, 1.0) if isinstance(given, list) else given
+
+
+Shares = Annotated[
+    Mapping[str, Annotated[float, Field(gt=0)]],
+    BeforeValidator(_shares, json_schema_input_type=list[str] | dict[str, float]),
+]
+"""Meters, and how much of each counts: `[cnc-07, cnc-08]` or `{cnc-07: 1, compressor: 0.4}`."""
 
 
 class VirtualMeter(Section):
@@ -290,6 +305,9 @@ class EnergySection(Section):
     sums: Mapping[str, VirtualMeter] = {}
     """Virtual meters, by name."""
 
+    processes: Mapping[str, Shares] = {}
+    """Groups of meters, of whatever flows, with their energy, cost, coal and CO2: `{machining: [cnc-07, cnc-08]}`."""
+
     tariff: (
         Annotated[
             Annotated[str, Tag("[name]")]
@@ -316,7 +334,7 @@ class EnergySection(Section):
     """The area whose factors hold, as the factor sets write it: 重庆."""
 
     factors: str | None = None
-    """One factor set to keep to, where several have a carrier."""
+    """The factor set to keep to, where several have a factor of a carrier for one purpose."""
 
     late: Duration = 3600.0
     """How late a reading may come and still correct what was given out."""

@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from edge.analytics.energy.balance import Branch, Verdict, balance
 from edge.analytics.energy.bill import bill
 from edge.analytics.energy.book import NOT_ISSUED, Page
+from edge.analytics.energy.carbon import SCOPES, Carbon
 from edge.analytics.energy.demand_watch import DemandWatch
-from edge.analytics.energy.factors import Factor, FactorSet, NoFactor, Purpose
+from edge.analytics.energy.factors import Purpose
 from edge.analytics.energy.figures import Figures
 from edge.analytics.energy.grid import Grid
 from edge.analytics.energy.marks import Mark
 from edge.analytics.energy.meters import MILLIONTHS
-from edge.analytics.energy.names import CO2, COAL, SITE, STATED
-from edge.analytics.energy.plan import BillPlan, EnergyPlan, Metered, Virtual
+from edge.analytics.energy.names import BILLED, SITE, STATED, carriers_of
+from edge.analytics.energy.plan import ELECTRICITY, BillPlan, EnergyPlan, Metered, Process, Virtual
 from edge.analytics.energy.power_factor import adjustment, power_factor
 from edge.analytics.energy.tariff_rules import RATES
 from edge.analytics.operator import Derived
@@ -25,7 +26,6 @@ from edge.core.batch import Event, Severity
 from edge.core.interval import Level
 
 CALIBRATION_DAYS = 30
-_PURPOSES = ((COAL, Purpose.COAL_EQUIVALENT), (CO2, Purpose.CO2))
 
 
 class Statement:
@@ -47,12 +47,9 @@ class Statement:
         self._plan, self._figures, self._grid = plan, figures, grid
         self._reactive, self._from_power, self._watches = reactive, from_power, watches
         self._place = {meter.name: place for place, meter in enumerate(plan.meters)}
-        self._factors = FactorSet(plan.factors)
-        self._in_use: dict[tuple[str, str], str] = {}
+        self._carbon = Carbon(plan, grid)
         self._verdicts: dict[str, str] = {}
         self._calibrations: dict[str, str] = {}
-        below = {part.meter for each in plan.virtual if each.parent for part in each.parts if part.meter != each.parent}
-        self._boundary = [place for place, meter in enumerate(plan.meters) if meter.name not in below]
 
     def give(self, level: Level, page: Page, meters: NDArray[np.intp], out: Derived) -> None:
         """Give out what one interval comes to for some meters, and every sum that they are part of."""
@@ -74,6 +71,7 @@ class Statement:
             if level in STATED:
                 self._give_cost(level, page, place, mark, revision, out)
                 self._give_carbon(level, page, place, mark, revision, out)
+            if level in BILLED:
                 self._give_power_factor(level, page, place, mark, revision, out)
             if level is Level.DAY:
                 self._tell_calibration(meter, page, out)
@@ -81,6 +79,8 @@ class Statement:
                 self._watches[meter.name].give_highest(begin, page.interval.end, mark, revision, out)
         for virtual in self._plan.virtual:
             self._give_virtual(level, page, virtual, changed, out)
+        for process in self._plan.processes:
+            self._give_process(level, page, process, changed, out)
         if level in STATED:
             self._give_site(level, page, changed, out)
 
@@ -102,19 +102,16 @@ class Statement:
         meter = self._plan.meters[place]
         if not (meter.tariff and self._plan.editions):
             return
-        by_rate, costs, is_priced = dict[int, int](), list[float](), True
-        for (rate, price), energy in sorted(page.priced.items()):
+        by_rate = dict[int, int]()
+        for (_, rate, _), energy in sorted(page.charged.items()):
             by_rate[rate] = by_rate.get(rate, 0) + int(energy[place])
-            costs.append(energy[place] / MILLIONTHS * price)
-            is_priced &= price >= 0 or not energy[place]
-        begin = page.interval.begin
+        begin, cost = page.interval.begin, cost_of(page, place)
         for code, energy_of in by_rate.items():
             name, value = f"energy_{RATES[code]}_{level}", energy_of / MILLIONTHS
             self._figures.give(out, meter.name, name, begin, value, mark, revision)
-        if is_priced:
-            self._figures.give(out, meter.name, f"cost_{level}", begin, math.fsum(costs), mark, revision)
-
-        if is_priced and level is Level.MONTH and self._plan.bill:
+        if cost is not None:
+            self._figures.give(out, meter.name, f"cost_{level}", begin, cost, mark, revision)
+        if cost is not None and level is Level.MONTH and self._plan.bill:
             self._give_bill(self._plan.bill, page, place, mark, revision, out)
 
     def _give_bill(self, asked: BillPlan, page: Page, place: int, mark: Mark, revision: int, out: Derived) -> None:
@@ -124,8 +121,8 @@ class Statement:
         watch = self._watches.get(name)
         lines, total = bill(
             [
-                (RATES[rate], energy[place] / MILLIONTHS, price - asked.extra)
-                for (rate, price), energy in sorted(page.priced.items())
+                (RATES[rate], energy / MILLIONTHS, price - asked.extra)
+                for (rate, price), energy in sorted(by_price(page, place).items())
             ],
             fixed=asked.fixed,
             fund=asked.fund,
@@ -143,11 +140,11 @@ class Statement:
 
     def _give_carbon(self, level: Level, page: Page, place: int, mark: Mark, revision: int, out: Derived) -> None:
         meter = self._plan.meters[place]
-        for name, purpose in _PURPOSES:
-            factor = self._factor(meter, purpose, page, out)
-            if factor is not None:
-                value = page.energy[place] / MILLIONTHS * factor.value
-                self._figures.give(out, meter.name, f"{name}_{level}", page.interval.begin, value, mark, revision)
+        for name, purpose in self._carbon.purposes:
+            amount = self._carbon.of(place, purpose, page)
+            if amount is not None:
+                self._carbon.tell(meter, purpose, amount, self._figures.tick, out)
+                self._figures.give(out, meter.name, f"{name}_{level}", page.interval.begin, amount.kg, mark, revision)
 
     def _give_power_factor(self, level: Level, page: Page, place: int, mark: Mark, revision: int, out: Derived) -> None:
         meter, other = self._plan.meters[place], self._reactive.get(place)
@@ -159,27 +156,6 @@ class Statement:
         begin = page.interval.begin
         self._figures.give(out, meter.name, f"power_factor_{level}", begin, hundredths / 100, both, revision)
         self._figures.give(out, meter.name, f"power_factor_adjustment_{level}", begin, percent, both, revision)
-
-    def _factor(self, meter: Metered, purpose: Purpose, page: Page, out: Derived) -> Factor | None:
-        """Return the factor that holds in an interval, and tell when it is another than before."""
-        day = self._grid.local(page.interval.begin).date()
-        area, named = self._plan.area, self._plan.factor_set
-        try:
-            found = self._factors.find(meter.carrier, purpose, day, unit=meter.unit, area=area, factors=named)
-        except NoFactor:
-            return None
-        if self._in_use.get((meter.name, purpose)) != found.id:
-            self._in_use[meter.name, purpose] = found.id
-            message = f"{purpose} of {meter.name} is computed with {found.value:g} kg/{found.unit}, {found.document}"
-            facts: dict[str, str | float] = {
-                "factor": found.id,
-                "value": found.value,
-                "unit": found.unit,
-                "scope": found.scope,
-            }
-            facts |= {"document": found.document, "confidence": found.confidence}
-            out.events.append(Event(self._figures.tick, meter.name, "factor_in_use", Severity.INFO, message, facts))
-        return found
 
     def _give_virtual(self, level: Level, page: Page, virtual: Virtual, changed: set[int], out: Derived) -> None:
         places = [self._place[part.meter] for part in virtual.parts]
@@ -211,19 +187,53 @@ class Statement:
         facts = {"verdict": found.verdict, **facts}
         out.events.append(Event(self._figures.tick, virtual.name, "energy_balance", severity, message, facts))
 
+    def _give_process(self, level: Level, page: Page, process: Process, changed: set[int], out: Derived) -> None:
+        """Give out the energy of a group of meters by carrier, and its cost, coal and CO2."""
+        places = {self._place[part.meter]: part.weight for part in process.parts}
+        if not changed.intersection(places) or any(page.revision[place] == NOT_ISSUED for place in places):
+            return
+        begin, mark = page.interval.begin, _marks(page, list(places))
+        revision = sum(int(page.revision[place]) for place in places)
+        for carrier, name in carriers_of(self._plan, process).items():
+            here = {at: weight for at, weight in places.items() if self._plan.meters[at].carrier == carrier}
+            value = math.fsum(weight * page.energy[at] for at, weight in here.items()) / MILLIONTHS
+            self._figures.give(out, process.name, f"{name}_{level}", begin, value, mark, revision)
+        if level not in STATED:
+            return
+        for name, purpose in self._carbon.purposes:
+            amounts = [(self._carbon.of(at, purpose, page), weight) for at, weight in places.items()]
+            known = [amount.kg * weight for amount, weight in amounts if amount is not None]
+            if known:
+                self._figures.give(out, process.name, f"{name}_{level}", begin, math.fsum(known), mark, revision)
+        electric = {at: weight for at, weight in places.items() if self._plan.meters[at].carrier == ELECTRICITY}
+        if self._plan.editions and electric:
+            costs = [cost_of(page, at) for at in electric]
+            if all(cost is not None for cost in costs):
+                value = math.fsum(cost * weight for cost, weight in zip(costs, electric.values(), strict=True) if cost)
+                self._figures.give(out, process.name, f"cost_{level}", begin, value, mark, revision)
+
     def _give_site(self, level: Level, page: Page, changed: set[int], out: Derived) -> None:
-        """Give out the site's coal and CO2: the sum over the meters at its boundary, all carriers."""
-        here = self._boundary
+        """Give out the site's coal and CO2: the sum over what is bought, all carriers; and with which rows."""
+        here = [place for place, meter in enumerate(self._plan.meters) if meter.is_bought]
         if not changed.intersection(here) or any(page.revision[place] == NOT_ISSUED for place in here):
             return
-        for name, purpose in _PURPOSES:
-            factors = {place: self._factor(self._plan.meters[place], purpose, page, out) for place in here}
-            with_factor = {place: factor for place, factor in factors.items() if factor is not None}
-            if with_factor:
-                value = math.fsum(page.energy[at] / MILLIONTHS * factor.value for at, factor in with_factor.items())
-                revision = sum(int(page.revision[place]) for place in here)
-                begin, mark = page.interval.begin, _marks(page, list(with_factor))
-                self._figures.give(out, SITE, f"{name}_{level}", begin, value, mark, revision)
+        begin, revision = page.interval.begin, sum(int(page.revision[place]) for place in here)
+        facts: dict[str, str | int] = {"level": str(level), "begin": begin, "revision": revision}
+        for name, purpose in self._carbon.purposes:
+            amounts = {at: each for at in here if (each := self._carbon.of(at, purpose, page)) is not None}
+            if not amounts:
+                continue
+            mark = _marks(page, list(amounts))
+            kg = math.fsum(amount.kg for amount in amounts.values())
+            self._figures.give(out, SITE, f"{name}_{level}", begin, kg, mark, revision)
+            for scope in SCOPES if purpose is Purpose.CO2 else ():
+                kg = math.fsum(amount.of_scope(scope) for amount in amounts.values())
+                self._figures.give(out, SITE, f"co2_scope{scope}_{level}", begin, kg, mark, revision)
+            for at, amount in amounts.items():
+                facts |= {f"{self._plan.meters[at].name} {name} {row}": text for row, text in amount.words()}
+        if level is Level.MONTH and len(facts) > 3:
+            message = f"coal and CO2 of the month that begins on {self._grid.local(begin).date()}, with the rows used"
+            out.events.append(Event(self._figures.tick, SITE, "carbon_statement", Severity.INFO, message, facts))
 
     def _tell_calibration(self, meter: Metered, page: Page, out: Derived) -> None:
         """Tell once that a calibration ends within a month, and once that it has ended."""
@@ -240,22 +250,29 @@ class Statement:
 
     def state(self) -> list[Any]:
         """Return everything as CBOR types."""
-        in_use = [[*key, factor] for key, factor in sorted(self._in_use.items())]
-        return [in_use, *(dict(sorted(each.items())) for each in (self._verdicts, self._calibrations)), self._rows()]
+        return [*(dict(sorted(each.items())) for each in (self._verdicts, self._calibrations)), self._carbon.state()]
 
-    def restore(self, state: list[Any]) -> bool:
-        """Take a state up; return whether factors have changed, so that figures have to be stated anew."""
-        in_use, verdicts, calibrations, rows = state
-        self._in_use = {(meter, purpose): factor for meter, purpose, factor in in_use}
+    def restore(self, state: list[Any]) -> dict[str, str]:
+        """Take a state up; return which factors have changed, by id: figures have to be stated anew."""
+        verdicts, calibrations, carbon = state
         self._verdicts, self._calibrations = dict(verdicts), dict(calibrations)
-        if rows == self._rows():
-            return False
-        self._in_use.clear()  # each factor is told again
-        return True
+        return self._carbon.restore(carbon)
 
-    def _rows(self) -> list[str]:
-        """Return what the figures are computed with, to find out whether it has changed."""
-        return sorted(f"{row.id} {row.value!r} {row.valid_from} {row.valid_to}" for row in self._factors.rows)
+
+def by_price(page: Page, place: int) -> dict[tuple[int, float], int]:
+    """Return a meter's energy in millionths by rate and price."""
+    found = dict[tuple[int, float], int]()
+    for (_, rate, price), energy in page.charged.items():
+        found[rate, price] = found.get((rate, price), 0) + int(energy[place])
+    return found
+
+
+def cost_of(page: Page, place: int) -> float | None:
+    """Return what a meter's energy costs; None where some of it has no known price."""
+    parts = by_price(page, place)
+    if any(price < 0 and energy for (_, price), energy in parts.items()):
+        return None
+    return math.fsum(energy / MILLIONTHS * price for (_, price), energy in sorted(parts.items()))
 
 
 def _mark(page: Page, place: int) -> Mark:
