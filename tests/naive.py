@@ -78,3 +78,47 @@ def transform(x: Sequence[complex]) -> list[complex]:
     """Return the discrete Fourier transform, term by term."""
     n = len(x)
     return [sum(x[i] * cmath.exp(-2j * math.pi * k * i / n) for i in range(n)) for k in range(n)]
+
+
+def edges(samples: Sequence[float], low: float, middle: float, high: float) -> list[float]:
+    """Return where `middle` was crossed upwards last before each rise from below `low` to `high`."""
+    found: list[float] = []
+    start = None
+    for place, x in enumerate(samples):
+        if x < low:
+            start = place
+        elif x >= high and start is not None:
+            crossed = max(i for i in range(place) if samples[i] < middle <= samples[i + 1])
+            found.append(crossed + (middle - samples[crossed]) / (samples[crossed + 1] - samples[crossed]))
+            start = None
+    return found
+
+
+def cubic(x: Sequence[float], y: Sequence[float], at: float) -> float:
+    """Return the value of the cubic through the four knots around a place."""
+    first = min(max(sum(knot <= at for knot in x) - 2, 0), len(x) - 4)
+    total = 0.0
+    for i in range(first, first + 4):
+        total += y[i] * math.prod((at - x[j]) / (x[i] - x[j]) for j in range(first, first + 4) if j != i)
+    return total
+
+
+def spline(samples: Sequence[float], places: Sequence[float]) -> list[float]:
+    """Return the values of the cubic B-spline through mirrored samples: its coefficients solve the linear system."""
+    import numpy as np
+
+    n = len(samples)
+    system = np.zeros((n, n))
+    for row in range(n):
+        system[row, row] = 4 / 6
+        for neighbour in (row - 1, row + 1):
+            system[row, abs(neighbour) if neighbour < n else n - 2] += 1 / 6
+    coefficients = np.linalg.solve(system, np.array(samples))
+
+    def bump(t: float) -> float:
+        t = abs(t)
+        return (2 / 3 - t * t + t**3 / 2) if t < 1 else ((2 - t) ** 3 / 6 if t < 2 else 0.0)
+
+    mirrored = {-1: 1, n: n - 2}
+    c = {k: float(coefficients[mirrored.get(k, k)]) for k in range(-1, n + 1)}
+    return [sum(value * bump(at - k) for k, value in c.items()) for at in places]

@@ -12,7 +12,7 @@ from edge.agent.circles import Place, tell_circles
 from edge.agent.energy_plan import plan as plan_energy
 from edge.agent.production_plan import ProductionPlanner, made_by
 from edge.analytics.condition.names import TEXT, WAVEFORM
-from edge.analytics.condition.names import figures_of as condition_figures_of
+from edge.analytics.condition.names import all_figures_of as condition_figures_of
 from edge.analytics.condition.section import plan as plan_machine
 from edge.analytics.energy.baseline_section import figures_of as baseline_figures_of
 from edge.analytics.energy.names import figures_of

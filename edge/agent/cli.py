@@ -260,6 +260,10 @@ def parser() -> argparse.ArgumentParser:
         "--bearing", metavar="NAME", help=say("name, or dimensions in mm: balls=9,ball=7.94,pitch=39.04,angle=0")
     )
     diagnose.add_argument("--channel", metavar="C", help=say("name or number of the channel; default: the first"))
+    diagnose.add_argument(
+        "--tacho", metavar="C", help=say("channel with the pulses of a tacho, for a shaft of changing speed")
+    )
+    diagnose.add_argument("--pulses", type=int, default=1, metavar="N", help=say("pulses of the tacho in a turn"))
     diagnose.add_argument("--unit", choices=["g", "mg", "m/s2", "mm/s2"], help=say("unit of the samples; default: g"))
     diagnose.add_argument(
         "--full-scale", type=float, metavar="X", help=say("what the largest count is, where samples are counts")

@@ -10,6 +10,7 @@ from edge.analytics.condition.bearings import bearing, known_names
 from edge.analytics.condition.diagnosis import STANDARD_GRAVITY, Diagnosis, diagnose
 from edge.analytics.condition.lines import P_FLOOR
 from edge.analytics.condition.severity import LIMITS, Limits
+from edge.analytics.condition.tacho import NoSpeed, Track, tacho_track
 from edge.core.errors import WrongInput
 from edge.core.language import say
 
@@ -20,7 +21,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the diagnosis. Returns 0 whatever the verdict is."""
     recording = read_recording(arguments.file, arguments.channel)
     rate = _given("--rate", arguments.rate, recording.rate_hz, "12000")
-    rpm = _given("--rpm", arguments.rpm, recording.rpm, "1480")
+    track = _track(arguments, rate) if arguments.tacho is not None else None
+    if track is None:
+        rpm = _given("--rpm", arguments.rpm, recording.rpm, "1480")
+    else:
+        slowest, mean, fastest = (60 * hz for hz in track.hz())
+        rpm = mean
     if not arguments.bearing:
         raise WrongInput(
             say("the bearing is missing"), say("add --bearing NAME, one of: {names}", names=", ".join(known_names()))
@@ -31,7 +37,17 @@ def run(arguments: argparse.Namespace) -> int:
         notes.append(say("channel {name} of {names}", name=recording.channel, names=", ".join(recording.channels)))
     factor, si = _scale(recording, arguments, notes)
     samples = recording.samples * factor
-    result = diagnose(samples, rate, rpm, geometry.orders, si=si, limits=_limits(arguments))
+    if track is not None:
+        words = say(
+            "lines over the angle of the shaft, {slowest:.0f} to {fastest:.0f} rpm; pulses missing {missing}, "
+            "too many {additional}",
+            slowest=slowest, fastest=fastest, missing=track.missing, additional=track.additional,
+        )  # fmt: skip
+        notes.append(words)
+    try:
+        result = diagnose(samples, rate, rpm, geometry.orders, si=si, limits=_limits(arguments), track=track)
+    except NoSpeed as error:
+        raise WrongInput(str(error), _tacho_hint()) from error
     notes += result.notes
     if arguments.picture:
         from edge.agent.diagnose_picture import draw
@@ -52,6 +68,20 @@ def _given(option: str, given: float | None, found: float | None, example: str) 
     if not math.isfinite(value) or value <= 0:
         raise WrongInput(say("{option} must be above zero, not {value:g}", option=option, value=value))
     return value
+
+
+def _track(arguments: argparse.Namespace, rate_hz: float) -> Track:
+    """Return the turns that the tacho's channel of the same file shows."""
+    pulses = read_recording(arguments.file, arguments.tacho)
+    try:
+        return tacho_track(pulses.samples, rate_hz, arguments.pulses)
+    except NoSpeed as error:
+        words = say("channel {name}: {reason}", name=pulses.channel, reason=error)
+        raise WrongInput(words, _tacho_hint()) from error
+
+
+def _tacho_hint() -> str:
+    return say("without --tacho, and with --rpm, the speed is taken as steady")
 
 
 def _scale(recording: Recording, arguments: argparse.Namespace, notes: list[str]) -> tuple[float, bool]:

@@ -8,10 +8,11 @@ from typing import Any
 from edge.agent.loader import load
 from edge.agent.settings import Device
 from edge.analytics.condition.lines import block_needed, level_needed
-from edge.analytics.condition.names import SAMPLES_MAX
+from edge.analytics.condition.names import SAMPLES_MAX, order_name
 from edge.analytics.condition.section import MachineSection, Source, sources
 from edge.analytics.condition.severity import CRITERION_II_SHARE, TRIP_FACTOR
 from edge.analytics.condition.spectrum import velocity_band
+from edge.analytics.condition.tacho_section import Tacho
 from edge.core.errors import WrongInput
 from edge.core.language import say
 
@@ -67,6 +68,8 @@ def explanation(device: Device, machine: MachineSection) -> dict[str, Any]:
     found["velocities"] = [source.tag for source in judged if not source.is_waveform]
     waves = [source for source in judged if source.is_waveform]
     found["blocks"] = [_block(device, machine, source, found.get("needed")) for source in waves]
+    if machine.tacho is not None:
+        found["tracking"] = _tracking(machine, machine.tacho, shaft, found["blocks"])
     gate = machine.gate(device.section.tags)
     found["running"] = None if gate is None else {"tag": gate.tag, "above": gate.above, "for_s": gate.hold}
     return found
@@ -98,6 +101,19 @@ def _length(seconds: float, shaft: float) -> dict[str, float]:
     return {"seconds": seconds, "resolution_hz": 1 / seconds, "turns": seconds * shaft}
 
 
+def _tracking(machine: MachineSection, tacho: Tacho, shaft: float, blocks: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return which orders are tracked, in Hz at the rated speed, and how finely each block resolves them."""
+    orders = {order_name(order): order for order in tacho.orders}
+    orders |= {"tracked_mesh": float(machine.teeth)} if machine.teeth else {}
+    return {
+        "tag": tacho.tag, "pulses": tacho.pulses, "follow_percent": tacho.follow,
+        "orders": {name: {"order": order, "hz": order * shaft} for name, order in orders.items()},
+        "resolution_orders": {
+            each["tag"]: 1 / int(each["bearing"]["turns"]) for each in blocks if each["bearing"]["turns"] >= 1
+        },
+    }  # fmt: skip
+
+
 def _text(found: dict[str, Any]) -> str:
     rows = [
         say("{device}: {rpm:g} rpm, shaft {hz:.3f} Hz", device=found["device"], rpm=found["rpm"], hz=found["shaft_hz"])
@@ -113,6 +129,8 @@ def _text(found: dict[str, Any]) -> str:
         )  # fmt: skip
         rows.append(words)
     rows += ["", *(row for block in found["blocks"] for row in _block_rows(block))] if found["blocks"] else []
+    if "tracking" in found:
+        rows += ["", *_tracking_rows(found["tracking"])]
     gate = found["running"]
     rows += ["", say("runs always, as far as is known") if gate is None else _gate_row(gate)]
     return "\n".join(rows)
@@ -177,6 +195,20 @@ def _block_rows(block: dict[str, Any]) -> list[str]:
         rows.append(say("  a fault shows from {level:.1f} dB", level=block["level_needed_db"]))
     if block.get("quick_enough") is False:
         rows.append(say("  too slow for bearing lines"))
+    return rows
+
+
+def _tracking_rows(tracking: dict[str, Any]) -> list[str]:
+    if tracking["tag"] is None:
+        rows = [
+            say("orders by the shaft's own line, within {share:g} % of its speed", share=tracking["follow_percent"])
+        ]
+    else:
+        rows = [say("orders by the tacho {tag}: {count} pulses a turn", tag=tracking["tag"], count=tracking["pulses"])]
+    for name, line in tracking["orders"].items():
+        rows.append(f"  {name:18} {line['order']:9.4f} ×  {line['hz']:9.3f} Hz")
+    for tag, step in tracking["resolution_orders"].items():
+        rows.append(say("  {tag}: resolution {step:.4f} orders at the rated speed", tag=tag, step=step))
     return rows
 
 

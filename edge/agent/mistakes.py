@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from types import UnionType
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
@@ -98,6 +99,7 @@ def _inner(annotation: Any) -> type[BaseModel] | None:
     """Return the model itself, or the one inside Optional or Annotated."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    if isinstance(get_origin(annotation), type):
+    origin = get_origin(annotation)
+    if isinstance(origin, type) and origin is not UnionType:
         return None  # a mapping or a list: its names are the user's
     return next((found for each in get_args(annotation) if (found := _inner(each)) is not None), None)

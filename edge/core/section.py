@@ -137,6 +137,9 @@ Change = Annotated[
 ]
 """A rate of change: amount, unit and time. Written `5 degC/min`."""
 
+Percent = Annotated[float, _parse({"%": 1.0}, " %"), Field(ge=0, examples=["20 %"])]
+"""A share, held in percent. Written `20 %`."""
+
 _SECRET = object()
 _SECRET_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 SecretName = Annotated[str, Field(pattern=_SECRET_NAME, examples=["cnc-07"]), _SECRET]

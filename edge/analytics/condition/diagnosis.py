@@ -17,8 +17,10 @@ from edge.analytics.condition.lines import (
     level_needed,
 )
 from edge.analytics.condition.names import REVOLUTIONS_MIN, SLOW_BELOW_RPM
+from edge.analytics.condition.orders import bearing_lines, within
 from edge.analytics.condition.severity import Limits, zone
 from edge.analytics.condition.spectrum import band_rms, order_rms, power_spectrum, velocity_band
+from edge.analytics.condition.tacho import Track
 from edge.core.language import say
 
 F64 = NDArray[np.float64]
@@ -69,6 +71,7 @@ def diagnose(
     *,
     si: bool = True,
     limits: Limits | None = None,
+    track: Track | None = None,
 ) -> Diagnosis:
     """Judge one record of acceleration.
 
@@ -79,6 +82,10 @@ def diagnose(
         orders: of the bearing's fault lines, `Bearing.orders`; empty where it is not known.
         si: whether the amplitudes are really m/s²; if not, no velocity and no zone is told.
         limits: the standard's borders for this machine; without them no zone is told.
+        track: the turns of a shaft of changing speed; then lines are looked for over the angle instead of the time.
+
+    Raises:
+        NoSpeed: with a track: too few turns, or the speed changes too much for one block.
     """
     shape = np.empty(m.SIZE)
     m.moments(block, shape)
@@ -86,13 +93,20 @@ def diagnose(
     health = _health(shape)
     good = np.where(np.isfinite(block), block, shape[m.MEAN]) if shape[m.MISSING] < 1 else np.zeros(block.size)
     features = _features(good, shape, rate_hz, rpm, orders, si)
-    judged = _middle(good, rate_hz, rpm)
-    if judged.size < good.size:
-        notes.append(say("the middle {seconds:.1f} s are judged for lines", seconds=judged.size / rate_hz))
-    revolutions = judged.size / rate_hz * rpm / 60
+    if track is None:
+        judged = _middle(good, rate_hz, rpm)
+        if judged.size < good.size:
+            notes.append(say("the middle {seconds:.1f} s are judged for lines", seconds=judged.size / rate_hz))
+        revolutions = judged.size / rate_hz * rpm / 60
+    else:
+        judged = good
+        revolutions = float(within(track, (good.size - 1) / rate_hz, REVOLUTIONS_MAX)[1])
     lines: dict[str, Line] = {}
     if orders and not health and np.ptp(judged) > 0 and revolutions >= REVOLUTIONS_MIN:
-        lines = fault_lines(judged, rate_hz, rpm / 60, orders)
+        if track is None:
+            lines = fault_lines(judged, rate_hz, rpm / 60, orders)
+        else:
+            lines = bearing_lines(judged, rate_hz, track, orders, REVOLUTIONS_MAX)
     verdict = _health_verdict(health, revolutions) or _verdict(lines, revolutions, features["kurtosis"])
     found = None
     if limits is not None and si:

@@ -6,8 +6,8 @@ together. Everything searched counts (Bonferroni): slips, harmonics, families, b
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +68,10 @@ class Line:
     band: Band
     harmonics: tuple[float, ...]
 
+    def at(self, hz: float) -> "Line":
+        """Return the same with another expected frequency."""
+        return replace(self, hz=hz)
+
 
 def level_needed(revolutions: float) -> float:
     """Return the level in dB that calls a fault in a record of this many revolutions."""
@@ -82,16 +86,33 @@ def fault_lines(block: F64, rate_hz: float, shaft_hz: float, orders: Mapping[str
     """
     spectrum, step = whitened(block), rate_hz / block.size
     over = bands(rate_hz, max(orders.values()) * shaft_hz)
-    searched = len(over) * len(orders)
+    spectra = ((band, each, (band[1] - band[0]) / step) for band, each in envelope_spectra(spectrum, step, over))
+    return clearest(spectra, step, shaft_hz, orders, len(over), lambda size: _free_of_others(size, step, shaft_hz))
+
+
+def clearest(
+    spectra: Iterable[tuple[Band, F64, float]],
+    step: float,
+    shaft: float,
+    orders: Mapping[str, float],
+    bands_searched: int,
+    free_of_others: Callable[[int], NDArray[np.bool_]],
+) -> dict[str, Line]:
+    """Return for each family its clearest lines over the envelope spectra of all bands.
+
+    spectra: each band, its amplitudes, and how many bins of them are used at most. step: distance of bins, in the
+    unit of `shaft`: Hz, or orders. free_of_others: tells of so many bins which belong to nothing else.
+    """
+    searched = bands_searched * len(orders)
     found: dict[str, Line] = {}
-    for band, amplitudes in envelope_spectra(spectrum, step, over):
-        free = _free_of_others(amplitudes.size, step, shaft_hz)
+    for band, amplitudes, width in spectra:
+        free = free_of_others(amplitudes.size)
         for family, order in orders.items():
-            measured = _family(amplitudes, free, order * shaft_hz / step, shaft_hz / step, (band[1] - band[0]) / step)
+            measured = _family(amplitudes, free, order * shaft / step, shaft / step, width)
             if measured is None:
                 continue
             slip, level, chance, harmonics = measured
-            line = Line(order * shaft_hz, slip, level, min(1.0, chance * searched), band, harmonics)
+            line = Line(order * shaft, slip, level, min(1.0, chance * searched), band, harmonics)
             if family not in found or _rank(line) > _rank(found[family]):
                 found[family] = line
     return found

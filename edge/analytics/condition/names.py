@@ -45,7 +45,7 @@ def is_slow(machine: Mapping[str, Any]) -> bool:
 
 
 def figures_of(machine: Mapping[str, Any]) -> Iterator[Figure]:
-    """Yield all tags of one machine of the plan, in a fixed order."""
+    """Yield the tags of one machine of the plan that `MachineWatch` makes, in a fixed order."""
     has_zones = machine["velocity_mm_s"] is not None
     features = FEATURES | (GEAR_FEATURES if machine["teeth"] else {})
     for tag in machine["velocities"]:
@@ -64,6 +64,40 @@ def figures_of(machine: Mapping[str, Any]) -> Iterator[Figure]:
         yield f"{tag}_dkw", NUMBER, "", tag
         yield f"{tag}_sensor", TEXT, "", tag
         yield f"{tag}_evidence", WAVEFORM, ACCELERATION, tag
+
+
+def order_name(order: float) -> str:
+    """Return the feature of a tracked order: 2.5 gives `tracked_order_2_5`."""
+    return f"tracked_order_{order:g}".replace(".", "_")
+
+
+def order_figures_of(machine: Mapping[str, Any]) -> Iterator[Figure]:
+    """Yield the tags that order tracking makes of a machine of the plan, in a fixed order."""
+    for tag in machine["waveforms"]:
+        yield f"{tag}_tracking", TEXT, "", tag
+        yield f"{tag}_rpm_min", NUMBER, "rpm", tag
+        yield f"{tag}_rpm_max", NUMBER, "rpm", tag
+        for order in machine["tracking"]["orders"]:
+            yield f"{tag}_{order_name(order)}", NUMBER, ACCELERATION, tag
+        if machine["teeth"]:
+            yield f"{tag}_tracked_mesh", NUMBER, ACCELERATION, tag
+        for line in machine["orders"]:
+            yield f"{tag}_{line}", NUMBER, "dB", tag
+        if machine["orders"]:
+            yield f"{tag}_fault", TEXT, "", tag
+        yield f"{tag}_tracked_evidence", WAVEFORM, ACCELERATION, tag
+
+
+def at_steady_speed(machine: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a machine of the plan without what is judged over the angle of its shaft instead."""
+    return {**machine, "orders": {}} if machine.get("tracking") else machine
+
+
+def all_figures_of(machine: Mapping[str, Any]) -> Iterator[Figure]:
+    """Yield all tags that are made of a machine of the plan."""
+    yield from figures_of(at_steady_speed(machine))
+    if machine.get("tracking"):
+        yield from order_figures_of(machine)
 
 
 def _judged(source: str, name: str, has_zones: bool) -> Iterator[Figure]:

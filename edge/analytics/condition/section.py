@@ -1,6 +1,5 @@
 """`machine:` of a device: what stands there, by which standard it is judged, when it runs. Pure: no numpy."""
 
-import difflib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 from edge.analytics.condition.bearings import Bearing, bearing, find, geometry_problem, known_names, near_names
 from edge.analytics.condition.names import REVOLUTIONS_MIN, SAMPLES_MAX, SAMPLES_MIN
 from edge.analytics.condition.severity import LIMITS, Limits
+from edge.analytics.condition.tacho_section import Tacho, no_tag
 from edge.core.errors import Problem
 from edge.core.language import say
 from edge.core.section import Angle, Duration, Length, Power, Section, refuse
@@ -202,6 +202,9 @@ class MachineSection(Section):
     blocks: Blocks = Blocks()
     """How waveforms are cut into blocks."""
 
+    tacho: Tacho | None = None
+    """Order tracking for a shaft of changing speed: its orders and its bearing are measured over the angle."""
+
     def gate(self, tags: Mapping[str, Any]) -> Running | None:
         """Return what tells that the machine runs."""
         return self.running or (Running(tag="running") if "running" in tags else None)
@@ -243,9 +246,15 @@ class MachineSection(Section):
             yield replace(problem, path=("blocks", *problem.path))
         yield from self._tag_problems(tags)
 
+    def _other_waveforms(self) -> set[str | None]:
+        """Return the tags whose waveforms are no acceleration."""
+        return {self.tacho.tag if self.tacho else None}
+
     def _tag_problems(self, tags: Mapping[str, Any]) -> Iterator[Problem]:
         for name, tag in tags.items():
             unit = unit_of(tag)
+            if name in self._other_waveforms():
+                continue
             if getattr(tag, "rate", None) is not None and unit not in ACCELERATION_UNITS:
                 words = say("a waveform of a machine needs its unit, not {unit!r}", unit=unit)
                 yield Problem(
@@ -257,14 +266,17 @@ class MachineSection(Section):
                 hint = say("add {example}: what the largest sample means", example=example)
                 yield Problem(("..", "tags", name), words, hint, on="key")
         if self.speed is not None and self.speed not in tags:
-            yield Problem(("speed",), *_no_tag(self.speed, tags))
+            yield Problem(("speed",), *no_tag(self.speed, tags))
+        if self.tacho is not None:
+            has_waves = any(source.is_waveform for source in sources(tags))
+            yield from (replace(each, path=("tacho", *each.path)) for each in self.tacho.problems(tags, has_waves))
         gate = self.gate(tags)
         if gate is None:
             words = say("nothing tells when the machine runs")
             hint = say("add {example}, or its standstill is taken for a change", example="running: {tag: NAME}")
             yield Problem((), words, hint, severity="warning", on="key")
         elif gate.tag not in tags:
-            yield Problem(("running", "tag"), *_no_tag(gate.tag, tags))
+            yield Problem(("running", "tag"), *no_tag(gate.tag, tags))
         else:
             unit = unit_of(tags[gate.tag])
             try:
@@ -281,12 +293,6 @@ _CHOICES = {
     "category": lambda: say("add category: I, for pumps that must be reliable or safe, or II"),
     "power": lambda: say("add power: its rated power, e.g. 22 kW"),
 }
-
-
-def _no_tag(name: str, tags: Mapping[str, Any]) -> tuple[str, str]:
-    near = difflib.get_close_matches(name, tags, 1)
-    hint = say("did you mean {name}?", name=near[0]) if near else say("tags: {names}", names=", ".join(tags))
-    return say("the device has no tag {name!r}", name=name), hint
 
 
 def unit_of(tag: Any) -> str:
@@ -312,6 +318,7 @@ def plan(device: str, machine: MachineSection, tags: Mapping[str, Any]) -> dict[
         "orders": geometry.orders if geometry else {},
         "teeth": machine.teeth,
         "running": running,
+        "tracking": machine.tacho.plan(tags) if machine.tacho else None,
         "velocities": {source.tag: source.factor for source in found if not source.is_waveform},
         "waveforms": {source.tag: source.factor for source in found if source.is_waveform},
         "blocks": {purpose: list(each) for purpose, each in machine.blocks.lengths(machine.rpm).items()},

@@ -1,7 +1,7 @@
 """Condition monitoring as an operator: a machine's velocities and waveforms in; features, zones and alarms out."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,16 @@ from edge.analytics.condition.diagnosis import CLIPPED_MAX, FLAT_MAX, Diagnosis,
 from edge.analytics.condition.gate import CONFIRM, Confirmed, Gate
 from edge.analytics.condition.judge import Finding, Judge
 from edge.analytics.condition.moments import SIZE, moments
-from edge.analytics.condition.names import FEATURES, GEAR_FEATURES, REMAINING, SAMPLES_MIN, figures_of, is_slow
+from edge.analytics.condition.names import (
+    FEATURES,
+    GEAR_FEATURES,
+    REMAINING,
+    SAMPLES_MIN,
+    at_steady_speed,
+    figures_of,
+    is_slow,
+)
+from edge.analytics.condition.order_watch import OrderWatch
 from edge.analytics.condition.stretch import BEARING, TREND, Block, Channel, Lengths, Purpose
 from edge.analytics.condition.telling import Evidence, Teller, as_state, of_state
 from edge.analytics.operator import Derived, Operator, Rows
@@ -369,8 +378,15 @@ def _health(measured: block.F64) -> str:
 
 
 def make(settings: Mapping[str, Any]) -> Sequence[Operator]:
-    """Return an operator for each machine."""
-    return [MachineWatch(machine) for machine in settings["machines"]]
+    """Return the operators of each machine."""
+    return [operator for machine in settings["machines"] for operator in operators_of(machine)]
+
+
+def operators_of(machine: Mapping[str, Any]) -> Iterator[Operator]:
+    """Yield what watches one machine."""
+    yield MachineWatch(at_steady_speed(machine))
+    if machine.get("tracking"):
+        yield OrderWatch(machine)
 
 
 def warm_up() -> None:
