@@ -13,6 +13,7 @@ from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hpke import (
@@ -103,6 +104,18 @@ def write_key(key: PrivateKey, private: Path, public: Path) -> None:
 def read_public(path: Path) -> PublicKey:
     """Return the public key in a file. Raises WrongInput."""
     return _public(_load(path, serialization.load_pem_public_key, (MLKEM768PublicKey, X25519PublicKey)))
+
+
+def read_signing(path: Path) -> Ed25519PrivateKey:
+    """Return the key that signs messages. Raises WrongInput for a file that holds none."""
+    expected = say("expected an Ed25519 key in PEM")
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), None)
+    except (OSError, ValueError, TypeError) as error:
+        raise WrongInput(say("the key {path} cannot be read: {error}", path=path, error=error), expected) from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise WrongInput(say("{path} holds no Ed25519 key", path=path), expected)
+    return key
 
 
 def read_private(path: Path) -> PrivateKey:

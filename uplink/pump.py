@@ -1,7 +1,6 @@
 """Moves parcels from the log to the brain: new → sent (PUBACK) → committed (the brain's own acknowledgement)."""
 
 import asyncio
-import json
 import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -10,20 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from edge.core.batch import Batch, Event
-from edge.core.catalogue import Tag
 from edge.core.clock import Clock
 from edge.core.delivery import Identity, Outbox, Parcel, Priority
-from edge.core.errors import Disconnected, WrongInput
+from edge.core.errors import Disconnected
 from edge.core.language import say
+from uplink.announce import Announcer
+from uplink.answers import Ack, Recall
 from uplink.backoff import Backoff
-from uplink.catalogue import Equipment, encode_catalogue
+from uplink.catalogue import Equipment
 from uplink.encode import encode
 from uplink.health import Health
-from uplink.keys import read_public
+from uplink.keys import read_public, read_signing
 from uplink.poison import Suspicion, convict, may_be_of_a_message
 from uplink.seal import BadSeal, Sealer
 from uplink.section import MqttSection
@@ -64,45 +61,6 @@ class PumpStatistics:
     reconnects_total: int
     last_ack: int
     last_error: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Ack:
-    epoch: int
-    through: int
-    missing: tuple[tuple[int, int], ...]
-    refused: tuple[tuple[int, int], ...]
-
-    @classmethod
-    def read(cls, plain: bytes) -> "_Ack":
-        """Return the acknowledgement in a message. Raises ValueError, KeyError, TypeError."""
-        told = json.loads(plain)
-        missing, refused = (
-            tuple((int(first), int(last)) for first, last in told.get(key, ())) for key in ("missing", "refused")
-        )
-        return cls(int(told["epoch"]), int(told["committed_through"]), missing, refused)
-
-    def lacks(self, seq: int) -> bool:
-        """Tell whether the brain says that it misses a message."""
-        return any(first <= seq <= last for first, last in self.missing)
-
-
-@dataclass(slots=True)
-class _Recall:
-    """What the brain wants again: messages of an epoch, or (epoch 0) rows of a time; `after` is how far it was done."""
-
-    epoch: int
-    first: int
-    last: int
-    after: int = 0
-
-    @classmethod
-    def read(cls, plain: bytes) -> "_Recall":
-        """Return the wish in a message. Raises ValueError, KeyError, TypeError."""
-        told = json.loads(plain)
-        if "epoch" in told:
-            return cls(int(told["epoch"]), int(told["first"]), int(told["last"]))
-        return cls(0, int(told["from"]), int(told["to"]))
 
 
 @dataclass(slots=True)
@@ -149,10 +107,7 @@ class Pump:
         self._site = site
         self._root = f"v1/{site}"
         self._sealer = _sealer(section, site, folder)
-        self._equipment = equipment
-        self._catalogue_told: dict[str, bytes] = {}
-        self._catalogue_revision = 0
-        self._announce_wanted = False
+        self._announcer = Announcer(site, self._root, outbox, self._sealer, equipment, self._tell_refused)
         self._outbox = outbox
         self._clock = clock
         self._access = Access(
@@ -167,8 +122,8 @@ class Pump:
         self._progress = asyncio.Event()
         self._put = put
         self._health = Health(site, outbox, clock, health, self._told_of_itself)
-        self._acks: list[_Ack] = []
-        self._recalls: list[_Recall] = []
+        self._acks: list[Ack] = []
+        self._recalls: list[Recall] = []
         self._suspicion = Suspicion()
         self._convicted: list[tuple[Identity, str]] = []
         self._benched: list[Parcel] = []
@@ -211,7 +166,7 @@ class Pump:
         if self._section.confirm == "brain":
             await session.subscribe(f"{self._root}/ack")
             await session.subscribe(f"{self._root}/cmd/#")
-        self._announce(session)
+        self._announcer.announce(session)
         self._session, self._facts, self._last_error = session, facts, ""
         self._connects += 1
         log.info(
@@ -225,14 +180,14 @@ class Pump:
         window = min(self._section.window, facts.receive_max)
         session.lost.add_done_callback(lambda _: self._wake.set())
         reading = asyncio.create_task(self._read_acks(session), name="uplink acknowledgements")
-        tell_health = partial(self._publish_retained, session, f"{self._root}/health")
+        tell_health = partial(self._announcer.publish, session, f"{self._root}/health")
         telling = asyncio.create_task(self._health.tell(tell_health, lambda: self._draining), name="uplink health")
         waiting = asyncio.create_task(self._outbox.wait(), name="uplink waits for the log")
         try:
             while not session.lost.done():
                 self._wake.clear()
-                if self._announce_wanted or (self._sealer is not None and self._sealer.is_due):
-                    self._announce(session)
+                if self._announcer.is_due:
+                    self._announcer.announce(session)
                 await self._settle()
                 await self._recall()
                 if waiting.done() or self._trial_is_due():
@@ -255,51 +210,11 @@ class Pump:
                 if not task.cancelled() and (error := task.exception()):
                     raise error
 
-    def _announce(self, session: MqttSession) -> None:
-        """Publish the content key and the whole catalogue, retained, ahead of the messages that need them."""
-        self._announce_wanted = False
-        if self._sealer is not None:
-            topic = f"{self._root}/key"
-            self._watch_announced(topic, session.publish(topic, self._sealer.announcement(topic), retain=True))
-        self._catalogue_told.clear()
-        self._catalogue_revision = 0
-        self._tell_catalogue(session)
-
-    def _tell_catalogue(self, session: MqttSession) -> None:
-        """Publish the catalogue of every device whose tags changed since it was last told on this connection."""
-        catalogue = self._outbox.catalogue
-        revision = catalogue.last_id
-        if revision == self._catalogue_revision:
-            return
-        devices: dict[str, list[Tag]] = {}
-        for tag in filter(self._outbox.selects, catalogue.since(0)):
-            devices.setdefault(tag.device, []).append(tag)
-        equipment = self._equipment()
-        for device, tags in devices.items():
-            known = equipment.get(device, Equipment())
-            newest = max(tag.id for tag in tags)
-            payload = encode_catalogue(self._site, device, tags, known, newest)
-            if self._catalogue_told.get(device) != payload:
-                self._catalogue_told[device] = payload
-                self._publish_retained(session, f"{self._root}/catalog/{device}", payload)
-        self._catalogue_revision = revision
-
-    def _publish_retained(self, session: MqttSession, topic: str, plain: bytes) -> "asyncio.Future[int]":
-        """Publish something that the broker keeps for who comes later; a refusal is told."""
-        puback = session.publish(topic, self._seal(topic, plain), retain=True)
-        self._watch_announced(topic, puback)
-        return puback
-
-    def _watch_announced(self, topic: str, puback: "asyncio.Future[int]") -> None:
-        def done(future: "asyncio.Future[int]") -> None:
-            if future.cancelled() or future.result() < 0x80:
-                return
-            self._last_error = say("the broker refuses {topic}: check the access rules", topic=topic)
-            if topic not in self._refused_topics:
-                self._refused_topics.add(topic)
-                log.error(say("uplink: {error}", error=self._last_error))
-
-        puback.add_done_callback(done)
+    def _tell_refused(self, topic: str) -> None:
+        self._last_error = say("the broker refuses {topic}: check the access rules", topic=topic)
+        if topic not in self._refused_topics:
+            self._refused_topics.add(topic)
+            log.error(say("uplink: {error}", error=self._last_error))
 
     def _told_of_itself(self) -> dict[str, Any]:
         """Return what the health message says of this uplink besides its backlog."""
@@ -319,7 +234,7 @@ class Pump:
         while True:
             message = await session.received.get()
             if message.topic == f"{self._root}/cmd/announce":
-                self._announce_wanted = True
+                self._announcer.is_wanted = True
                 self._wake.set()
                 continue
             try:
@@ -327,9 +242,9 @@ class Pump:
                 if self._sealer is not None:
                     plain = self._sealer.open_ack(message.topic, plain)
                 if message.topic == f"{self._root}/cmd/replay":
-                    self._recalls = [*self._recalls[-RECALLS_MAX + 1 :], _Recall.read(plain)]
+                    self._recalls = [*self._recalls[-RECALLS_MAX + 1 :], Recall.read(plain)]
                 else:
-                    self._acks.append(_Ack.read(plain))
+                    self._acks.append(Ack.read(plain))
             except (BadSeal, ValueError, KeyError, TypeError, AttributeError):
                 self._acks_ignored += 1
                 log.warning(say("uplink: an acknowledgement that cannot be read was ignored"))
@@ -385,7 +300,7 @@ class Pump:
             self._refusal_logged.add(reason)
             log.error(say("uplink: {error}; the data is kept and tried again", error=self._last_error))
 
-    async def _acknowledged(self, ack: _Ack) -> None:
+    async def _acknowledged(self, ack: Ack) -> None:
         """Take in what the brain holds, and look at what it lacks.
 
         A message that is missing may still be on its way; it is not when a later one of its topic has arrived.
@@ -511,7 +426,7 @@ class Pump:
         return self._outbox.ready(Priority.BACKLOG) and not self._benched and flying < BACKLOG_UNCONFIRMED_MAX
 
     def _publish(self, session: MqttSession, facts: Facts, parcel: Parcel, *, alone: bool = False) -> None:
-        self._tell_catalogue(session)
+        self._announcer.tell_catalogue(session)
         topic = self._topic(parcel.priority) if parcel.records else f"{self._root}/gap"
         plain = encode(parcel, self._site, self._outbox.catalogue.last_id)
         payload = self._seal(topic, plain, (parcel.epoch, parcel.seq))
@@ -633,18 +548,6 @@ def _sealer(section: MqttSection, site: str, folder: Path) -> Sealer | None:
     """Return what seals for the configured recipients. Raises WrongInput for a file that cannot be used."""
     if not section.seal_to or section.identity is None:
         return None
-    signing = None
-    if section.sign_with:
-        path = folder / section.sign_with
-        try:
-            key = serialization.load_pem_private_key(path.read_bytes(), None)
-        except (OSError, ValueError, TypeError) as error:
-            raise WrongInput(
-                say("the key {path} cannot be read: {error}", path=path, error=error),
-                say("expected an Ed25519 key in PEM"),
-            ) from error
-        if not isinstance(key, Ed25519PrivateKey):
-            raise WrongInput(say("{path} holds no Ed25519 key", path=path), say("expected an Ed25519 key in PEM"))
-        signing = key
+    signing = read_signing(folder / section.sign_with) if section.sign_with else None
     recipients = [read_public(folder / name) for name in section.seal_to]
     return Sealer(site, recipients, folder / section.identity, section.cipher, signing)

@@ -17,6 +17,7 @@ from tests.buffer.support import event
 from tests.support import until
 from tests.uplink.support import background, brain, open_plant, stored, uplink_to
 from uplink import pump as pump_module
+from uplink.answers import Ack
 from uplink.share import BacklogShare
 
 
@@ -117,7 +118,7 @@ async def test_a_brain_that_answers_before_the_broker_leaves_nothing_counted_as_
         identity = (parcel.epoch, parcel.seq)
         pump._flights[identity] = pump_module._Flight(*identity, 10, 1000, 0.0, puback)
         pump._share.published()
-        await pump._acknowledged(pump_module._Ack(parcel.epoch, parcel.seq, (), ()))
+        await pump._acknowledged(Ack(parcel.epoch, parcel.seq, (), ()))
         assert (pump._flights, pump._share.on_their_way) == ({}, 0)
 
 
