@@ -11,6 +11,10 @@ from edge.agent.baseline_plan import plan as plan_baselines
 from edge.agent.circles import Place, tell_circles
 from edge.agent.energy_plan import plan as plan_energy
 from edge.agent.production_plan import ProductionPlanner, made_by
+from edge.agent.watch_plan import inputs_of as watch_inputs_of
+from edge.agent.watch_plan import made as watch_makes
+from edge.agent.watch_plan import made_of as watch_made_of
+from edge.agent.watch_plan import plan as plan_watches
 from edge.analytics.condition.names import TEXT, WAVEFORM
 from edge.analytics.condition.names import all_figures_of as condition_figures_of
 from edge.analytics.condition.section import plan as plan_machine
@@ -58,10 +62,12 @@ def plan(sections: "SiteSection", devices: Mapping[str, "Device"], folder: Path,
             if kind != WAVEFORM:
                 known = Type.TEXT if kind == TEXT else Type.NUMBER
                 made[f"{machine['device']}.{name}"] = Known(known, unit or None)
+    made |= dict(watch_makes(sections.watch))
     tags = _Tags(sections, devices, made, tell)
+    watches = plan_watches(sections.watch, machines, tags.look_up, tags.known, tell)
     production = producing.check(tags)
     check_baselines(baselines, tags.look_up, tags.known, made, tell)
-    _check_circles(sections, production, baselines, tell)
+    _check_circles(sections, production, baselines, watches, tell)
     derived = {path: each for path in sections.derived if (each := tags.derived(path)) is not None}
     alarms = {name: each for name in sections.alarms if (each := _alarm(name, sections, tags, tell)) is not None}
     for key, count in (("derived", len(sections.derived)), ("alarms", len(sections.alarms))):
@@ -82,6 +88,8 @@ def plan(sections: "SiteSection", devices: Mapping[str, "Device"], folder: Path,
         parts.append({"kind": "alarms", "settings": settings})
     if machines:
         parts.append({"kind": "condition", "settings": {"machines": machines}})
+    if watches:
+        parts.append({"kind": "process", "settings": {"watches": watches}})
     if not parts:
         return None
     how = sections.analytics
@@ -103,10 +111,16 @@ def made_tags(analytics: Mapping[str, Any] | None) -> Iterator[str]:
         elif part["kind"] == "baselines":
             for each in part["settings"]["baselines"]:
                 yield from (f"{device}.{name}" for device, name, *_ in baseline_figures_of(each))
+        elif part["kind"] == "process":
+            yield from watch_made_of(part["settings"])
 
 
 def _check_circles(
-    sections: "SiteSection", production: Mapping[str, Any] | None, baselines: Sequence[Mapping[str, Any]], tell: Tell
+    sections: "SiteSection",
+    production: Mapping[str, Any] | None,
+    baselines: Sequence[Mapping[str, Any]],
+    watches: Sequence[Mapping[str, Any]],
+    tell: Tell,
 ) -> None:
     reads: dict[Place, list[str]] = {("derived",): []}
     makes: dict[Place, list[str]] = {("derived",): list(sections.derived)}
@@ -122,6 +136,9 @@ def _check_circles(
         place = ("baselines", baseline["name"])
         reads[place] = [baseline["energy"], *baseline["drivers"]]
         makes[place] = [f"{device}.{name}" for device, name, *_ in baseline_figures_of(baseline)]
+    for watch in watches:
+        place = ("watch", watch["name"])
+        reads[place], makes[place] = watch_inputs_of(watch), [*watch_made_of({"watches": [watch]})]
     tell_circles(reads, makes, tell)
 
 

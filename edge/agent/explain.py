@@ -5,6 +5,7 @@ import difflib
 import json
 from typing import Any
 
+from edge.agent.explain_watch import explain_watch, watch_text, watches_of
 from edge.agent.loader import load
 from edge.agent.settings import Device
 from edge.analytics.condition.lines import block_needed, level_needed
@@ -18,9 +19,15 @@ from edge.core.language import say
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the explanation of one device."""
-    devices = load(arguments.config).devices
+    """Print the explanation of one device, or of one watch."""
+    settings = load(arguments.config)
+    watches = {each["name"]: each for each in watches_of(settings.analytics)}
+    devices = settings.devices
     device = devices.get(arguments.device)
+    if arguments.device in watches and (device is None or device.machine is None):
+        explained = explain_watch(watches[arguments.device])
+        print(json.dumps(explained, ensure_ascii=False) if arguments.json else watch_text(explained))
+        return 0
     if device is None:
         near = difflib.get_close_matches(arguments.device, devices, 1)
         raise WrongInput(

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from edge.analytics.condition.process_section import WatchSection
 from edge.analytics.energy.baseline_section import BaselineSection
 from edge.analytics.energy.section import EnergySection
 from edge.analytics.production.section import Production, Shift
@@ -88,6 +89,9 @@ class AnalyticsSections(Section):
 
     baselines: Mapping[str, BaselineSection] = {}
     """Energy baselines, by name: what energy a meter would have used before, and what is saved against that."""
+
+    watch: Mapping[str, WatchSection] = {}
+    """Process values that are watched together, by name: what was usual is learned, and what departs from it told."""
 
     derived: Mapping[str, DerivedTag] = {}
     """Tags made of other tags, by `device.tag`: an expression, or keys with `of`, `unit` and `class`."""

@@ -65,3 +65,16 @@ def test_a_spindle_gets_no_zone_and_dimensions_stand_for_a_name(
     assert found["lines"]["mesh"]["hz"] == 31 * 200
     assert found["running"]["tag"] == "running"
     assert found["bearing"] == "20 × 6.35 mm / 57 mm"
+
+
+def test_a_watch_tells_what_it_reads_and_how_soon_it_alarms(capsys: pytest.CaptureFixture[str]) -> None:
+    example = str(EXAMPLE.with_name("watch.yaml"))
+    assert main(["explain", example, "cooling", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["rows"], found["row_s"], found["alarm_after_s"], found["max_age_s"]) == (480, 360, 1080, 300)
+    assert found["running"] == {"tag": "pump-3.current", "above": 4.0, "for_s": 1800}
+    assert "cooling.t2_limit" in found["makes"]
+    assert main(["explain", example, "cooling"]) == 0
+    shown = capsys.readouterr().out
+    assert "judged from 1800 s after pump-3.current > 4 on" in shown
+    assert "learns 480 rows, 48 h of running" in shown

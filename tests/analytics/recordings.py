@@ -10,6 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge.analytics.condition.process_section import WatchSection, plan
+from edge.analytics.condition.process_watch import ProcessWatch
+from edge.analytics.operator import Rows
+
 DATA = Path(os.environ.get("YULINK_DATA", Path(__file__).parents[3] / "shared" / "data"))
 NICE_SHAFT_RPM = 1500.0
 FAMILY = {"inner_race": "inner_race", "outer_race": "outer_race", "ball": "ball", "normal": "none"}
@@ -82,3 +86,33 @@ def skab(data: Path = DATA) -> Iterator[Process]:
             table = np.array([[float(cell) for cell in row[1:]] for row in csv.reader(text, delimiter=";")])
         label = header.index("anomaly") - 1
         yield Process(f"{file.parent.name}/{file.stem}", table[:, :8], table[:, label] > 0)
+
+
+SECOND = 10**9
+LEARNED_S = 400
+
+
+def judged(record: Process) -> NDArray[np.bool_]:
+    """Return for each row of a run whether an alarm of the product's own watch stands, with its default rules.
+
+    The rows are read a second apart, as the rig gave them, and the first 400 are learned, as the benchmark has it.
+    """
+    steps, width = record.rows.shape
+    tags = [f"rig.{number}" for number in range(width)]
+    section = WatchSection(tags=tags, learn=f"{LEARNED_S}s", every="1s")  # type: ignore[arg-type]
+    operator = ProcessWatch(plan("rig", section, {}, []))
+    at = np.repeat(np.arange(steps) * SECOND, width).tolist()
+    slots = np.tile(np.arange(width), steps).tolist()
+    events = operator.push(Rows.of(slots, at, record.rows.ravel().tolist()), steps * SECOND).events
+    stands, standing, alarm = iter(events), set[tuple[str, str]](), np.zeros(steps, np.bool_)
+    event = next(stands, None)
+    for step in range(steps):
+        while event is not None and event.ts <= (step + 1) * SECOND:
+            alarms = {(str(event.facts.get("rule")), str(event.facts.get("tag")))}
+            if event.kind == "process_alarm":
+                standing |= alarms
+            elif event.kind == "process_alarm_over":
+                standing -= alarms
+            event = next(stands, None)
+        alarm[step] = bool(standing)
+    return alarm

@@ -4,6 +4,9 @@ Every chart takes z: the value in robust standard deviations from its baseline. 
 a bad reading is neither evidence for a fault nor against one.
 """
 
+import math
+from statistics import NormalDist
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,6 +42,26 @@ RULES = (
 )
 """Names of the bits of `run_rules`. Nelson's are 1 to 8 in his order (J. Quality Technology 16 (1984) 237);
 Western Electric's are the first, fifth, sixth and last (Statistical Quality Control Handbook, 1956)."""
+
+
+def ewma_limit(run_length: float) -> float:
+    """Return the limit of an EWMA that alarms in control once in at least so many values, `run_length` above 1.
+
+    It is the one of independent values; neighbouring averages resemble each other, so the true run is longer: by half
+    at 500 values and a weight of 0.1, by less the longer the run.
+    """
+    return NormalDist().inv_cdf(1 - 0.5 / run_length)
+
+
+def cusum_limit(slack: float, run_length: float) -> float:
+    """Return the limit of two cumulative sums that alarm in control once in so many values.
+
+    Source: Siegmund, Sequential Analysis (1985), 2.56; within 3 % of the run length of Montgomery's tables.
+    """
+    exponent = 1.0
+    for _ in range(50):
+        exponent = math.log(4 * slack**2 * run_length + exponent + 1)
+    return exponent / (2 * slack) - 1.166
 
 
 def ewma_numpy(z: F64, weight: float, limit: float, state: F64, alarm: NDArray[np.bool_]) -> None:

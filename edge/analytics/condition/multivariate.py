@@ -1,6 +1,6 @@
-"""Many sensors of one machine together: principal components, T², squared prediction error, and one distance of all."""
+"""Many sensors of one machine together: principal components, T² and squared prediction error, with contributions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +12,6 @@ F64 = NDArray[np.float64]
 CONFIDENCE = 0.99
 EXPLAINED = 0.9
 SCALE_MIN = 1e-12
-
-AVERAGED = 6
-"""Rows in the moving mean that `distance` is judged on."""
-
-SHRINK = 0.3
-"""How far correlations are drawn to none in `distance`: few rows in a row tell little of the small components."""
-
-DISTANCE_FACTOR = 3.5
-"""How many times the healthy distance is an alarm: a machine never repeats its first minutes exactly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +45,51 @@ def fit(rows: F64, components: int | None = None, confidence: float = CONFIDENCE
     Sources: T² limit k(n²-1)/(n(n-k))·F (Tracy, Young & Mason, J. Quality Technology 24 (1992) 88); SPE limit by
     Jackson & Mudholkar, Technometrics 21 (1979) 341.
     """
-    n, d = rows.shape
-    mean, scale = rows.mean(axis=0), rows.std(axis=0, ddof=1)
+    mean = rows.mean(axis=0)
+    return _fit(mean, rows - mean, components, confidence)
+
+
+def fit_across(rows: F64, confidence: float) -> Model:
+    """Learn a model as `fit`, but of how far each half of the rows lies from the mean of the other half.
+
+    Rows of a process depend on each other and wander, so their scatter about their own mean promises too much. What
+    one half did against the other is what may be expected of the time that comes: for independent rows that is the
+    same, for others the spread grows by what they wandered. The limits grow as well, as far as the farthest row that
+    was learned is farther out than that of so many Gaussian rows.
+
+    Args:
+        rows: (n, d) f64 in time order, n > 2d; no NaN.
+        confidence: share of rows below each limit, were they Gaussian.
+    """
+    half = len(rows) // 2
+    first, second = rows[:half], rows[half:]
+    across = np.concatenate([first - second.mean(axis=0), second - first.mean(axis=0)])
+    model = _fit(rows.mean(axis=0), across, None, confidence)
+    t2, spe = statistics(replace(model, mean=np.zeros_like(model.mean)), across)
+    usual = _limits(len(rows), model.variances, model.kept, 1 - 1 / len(rows))
+    t2_factor, spe_factor = (
+        max(1.0, float(found.max()) / limit) if limit > 0 else 1.0
+        for found, limit in zip((t2, spe), usual, strict=True)
+    )
+    return replace(model, t2_limit=model.t2_limit * t2_factor, spe_limit=model.spe_limit * spe_factor)
+
+
+def _fit(mean: F64, deviations: F64, components: int | None, confidence: float) -> Model:
+    n, d = deviations.shape
+    scale = np.sqrt((deviations**2).sum(axis=0) / (n - 1))
     scale = np.where(scale > SCALE_MIN * np.maximum(np.abs(mean), 1.0), scale, 1.0)
-    values, vectors = np.linalg.eigh(np.cov((rows - mean) / scale, rowvar=False).reshape(d, d))
+    z = deviations / scale
+    values, vectors = np.linalg.eigh(z.T @ z / (n - 1))
     values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
     if components is None:
         components = int(np.searchsorted(np.cumsum(values) / max(values.sum(), 1e-300), EXPLAINED)) + 1
     k = max(1, min(components, d, int((values > 1e-9).sum())))
-    t2_limit = k * (n * n - 1) / (n * (n - k)) * f_quantile(confidence, k, n - k)
-    return Model(
-        mean, scale, np.ascontiguousarray(vectors), values.copy(), k, t2_limit, _spe_limit(values[k:], confidence)
-    )
+    return Model(mean, scale, np.ascontiguousarray(vectors), values.copy(), k, *_limits(n, values, k, confidence))
+
+
+def _limits(n: int, variances: F64, k: int, confidence: float) -> tuple[float, float]:
+    t2 = k * (n * n - 1) / (n * (n - k)) * f_quantile(confidence, k, n - k)
+    return t2, _spe_limit(variances[k:], confidence)
 
 
 def _spe_limit(left: F64, confidence: float) -> float:
@@ -96,50 +120,3 @@ def contributions(model: Model, row: F64) -> tuple[F64, F64]:
     to_t2: F64 = z * (kept @ (z @ kept / model.variances[: model.kept]))
     to_spe: F64 = (left @ (z @ left)) ** 2
     return to_t2, to_spe
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """A model with the distance from it that is an alarm; rows are averaged before."""
-
-    model: Model
-    limit: float
-    averaged: int = AVERAGED
-
-
-def learn(rows: F64) -> Watch:
-    """Learn what is healthy from (n, d) f64 rows in time order, n > AVERAGED + d; no NaN."""
-    smooth = moving_mean(rows, AVERAGED)[AVERAGED - 1 :]
-    model = fit(smooth)
-    return Watch(model, DISTANCE_FACTOR * float(np.quantile(distance(model, smooth), CONFIDENCE)))
-
-
-def alarms(watch: Watch, rows: F64) -> NDArray[np.bool_]:
-    """Tell for each of (n, d) f64 rows in time order whether the machine is farther than its limit from healthy."""
-    return distance(watch.model, moving_mean(rows, watch.averaged)) > watch.limit
-
-
-def moving_mean(rows: F64, count: int) -> F64:
-    """Return the mean of each row with the `count - 1` before it; the first rows have fewer."""
-    sums = np.cumsum(rows, axis=0)
-    means = sums.copy()
-    means[count:] -= sums[:-count]
-    means /= np.minimum(np.arange(1, len(rows) + 1), count)[:, None]
-    return means
-
-
-def distance(model: Model, rows: F64) -> F64:
-    """Return the squared Mahalanobis distance of each row with correlations shrunk: (n, d) f64 in, (n,) f64 out.
-
-    Source: shrinkage of the correlation matrix, Ledoit & Wolf, J. Multivariate Analysis 88 (2004) 365.
-    """
-    scores = (rows - model.mean) / model.scale @ model.loadings
-    found: F64 = (scores**2 / ((1 - SHRINK) * model.variances + SHRINK)).sum(axis=1)
-    return found
-
-
-def distance_contributions(model: Model, row: F64) -> F64:
-    """Return what each variable adds to the distance of a row, (d,) f64; the sum is the distance."""
-    z = (row - model.mean) / model.scale
-    found: F64 = z * (model.loadings @ (z @ model.loadings / ((1 - SHRINK) * model.variances + SHRINK)))
-    return found

@@ -3,6 +3,11 @@
 Source: Tan, Ting & Liu, "Fast anomaly detection for streaming data", IJCAI 2011.
 """
 
+import zlib
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,8 +24,12 @@ SIGMAS = 6.0
 """Rows come in robust standard deviations; what lies farther out than this counts as this far out."""
 
 
+@lru_cache(maxsize=64)
 def grow(dimensions: int, seed: int = 1) -> tuple[I64, F64]:
-    """Return for each node of each tree which value it asks, and where it parts; the children of n are 2n+1, 2n+2."""
+    """Return for each node of each tree which value it asks, and where it parts; the children of n are 2n+1, 2n+2.
+
+    The same arrays each time: they are only read.
+    """
     random = np.random.default_rng(seed)
     nodes = 2**DEPTH - 1
     asked = random.integers(0, dimensions, (TREES, nodes))
@@ -116,3 +125,18 @@ class HalfSpaceTrees:
             self._reference, self._latest = self._latest, np.zeros_like(self._latest)
             self._count, self._is_ready = 0, True
         return score
+
+    def state(self) -> Mapping[str, Any]:
+        """Return it as CBOR types; no node holds more rows than a window, which fits two bytes."""
+        windows = [each.astype(np.uint16).tobytes() for each in (self._reference, self._latest)]
+        return {
+            "windows": [zlib.compress(each, 1) for each in windows],
+            "count": self._count,
+            "is ready": self._is_ready,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state` told."""
+        for array, kept in zip((self._reference, self._latest), state["windows"], strict=True):
+            array.ravel()[:] = np.frombuffer(zlib.decompress(kept), np.uint16)
+        self._count, self._is_ready = state["count"], state["is ready"]
