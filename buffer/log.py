@@ -25,10 +25,10 @@ from buffer.records import rows_of
 from buffer.retention import Retention
 from buffer.room import Limits, file_bytes, free_bytes
 from buffer.salvage import Salvaged, damaged_files, is_damage, salvage
-from buffer.schema import EVENT_KIND, hold, number
+from buffer.schema import EVENT_KIND, WAVEFORM_KIND, hold, number
 from buffer.vault import Vault
 from buffer.writer import Entry, Writer
-from edge.core.batch import Event, Record
+from edge.core.batch import Event, Record, Waveform
 from edge.core.catalogue import Catalogue, Tag, ValueKind
 from edge.core.clock import Clock
 from edge.core.errors import CorruptSegment, LogError
@@ -165,6 +165,19 @@ class Log:
             except CorruptSegment:
                 self._corrupt.add(position)
                 found.append((position, None))
+        return found
+
+    async def waveforms_at(self, tag: int, times: Sequence[int]) -> set[int]:
+        """Return those of the times at which a waveform of the tag begins that is in the log."""
+        found: set[int] = set()
+        for ts in times:
+            stored = await self._database.read(
+                "SELECT position FROM segment WHERE kind = ? AND ts_min = ?", (WAVEFORM_KIND, ts)
+            )
+            for (position,) in stored:
+                for _, record in await self.records(position, position):
+                    if isinstance(record, Waveform) and record.tag == tag:
+                        found.add(ts)
         return found
 
     async def _repair(self) -> None:

@@ -148,6 +148,16 @@ class Shared(dict[str, Any]):
         self.clear()
 
 
+class Kept(Protocol):
+    """What a driver may ask of the log, so that what is taken from a device for good is taken exactly once."""
+
+    async def durable(self) -> None:
+        """Return when all that the session returned before is on disk."""
+
+    async def held(self, tag: int, times: Sequence[int]) -> set[int]:
+        """Return those of the times at which a waveform of the tag is in the log."""
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceContext:
     """What the program lends a driver.
@@ -160,6 +170,7 @@ class DeviceContext:
     shared     one mapping for all devices of this agent, in which devices of a kind share what they must,
                e.g. a serial line. Keys begin with the driver's kind. What may stay in it is closed by its owner.
     data_dir   where this gateway keeps its files: trust lists, certificates; None where nothing is kept
+    kept       what the log has; None where nothing is stored, as for `yulink read`: then nothing is taken for good
     """
 
     device: str
@@ -169,6 +180,7 @@ class DeviceContext:
     secret: Callable[[str], str]
     shared: Shared = field(default_factory=Shared)
     data_dir: Path | None = None
+    kept: Kept | None = None
 
 
 class Session(Protocol):
@@ -403,7 +415,7 @@ class Simulated:
     """A live simulated device on loopback, for the conformance suite.
 
     section   raw configuration (as YAML would give it) that points at the device
-    expected  tag name → the value it must deliver; the device holds still
+    expected  tag name → the value it must deliver, of a waveform its number of samples; the device holds still
     secrets   what the section refers to
     shared    what its drivers share; closed with the device
     cut       breaks every open connection now, and refuses new ones; None where there is none

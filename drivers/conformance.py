@@ -8,7 +8,7 @@ import asyncio
 from typing import Any
 
 from drivers.api import DeviceContext, Driver, DriverSpec, Session, Simulated
-from edge.core.batch import Batch
+from edge.core.batch import Batch, Waveform
 from edge.core.catalogue import Catalogue
 from edge.core.clock import SystemClock
 from edge.core.errors import Disconnected
@@ -43,6 +43,8 @@ async def _collect(
                     ):
                         tag = catalogue[tag_id]
                         seen[tag.name] = (tag.present(value), quality)
+                elif isinstance(record, Waveform):
+                    seen[catalogue[record.tag].name] = (len(record), record.quality)
     return seen
 
 
@@ -153,6 +155,9 @@ async def _saw_bad(session: Session, catalogue: Catalogue, device: Simulated) ->
                 bad = bad or is_bad(quality)
                 known = catalogue[tag]
                 assert is_bad(quality) or known.present(value) == device.expected[known.name], known.name
+        elif isinstance(record, Waveform):
+            bad = bad or is_bad(record.quality)
+            assert is_bad(record.quality) or len(record) == device.expected[catalogue[record.tag].name]
     return bad
 
 

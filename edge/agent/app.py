@@ -20,6 +20,7 @@ from edge.agent.bookkeeping import keep
 from edge.agent.certificate_watch import watch_certificates, watch_decisions
 from edge.agent.clock_watch import ClockHealth, watch
 from edge.agent.health import Rate, facts
+from edge.agent.in_log import InLog
 from edge.agent.ingest import Ingest
 from edge.agent.memory import give_back_now_and_then, memory_mb
 from edge.agent.rules import rules_of
@@ -271,6 +272,7 @@ class Agent:
             self.settings.secret,
             self._shared,
             self._data_dir,
+            InLog(self._log),
         )
         driver = device.spec.create(device.section, context)
         health = DeviceHealth(device.name, device.spec.kind, device.spec.security(device.section))

@@ -91,16 +91,17 @@ def _block(device: Device, machine: MachineSection, source: Source, needed: dict
     if samples:
         block |= {"samples": samples, **_length(samples / tag.rate, shaft)}
     for purpose, (length, hop) in machine.blocks.lengths(machine.rpm).items():
-        seconds = min(length, SAMPLES_MAX / tag.rate)
+        seconds = length if tag.rate is None else min(length, SAMPLES_MAX / tag.rate)
         if samples and not tag.is_stream:
             seconds = min(seconds, samples / tag.rate)
         block[purpose] = {**_length(seconds, shaft), "hop_s": hop}
     if needed:
         seconds = block["bearing"]["seconds"]
-        block["samples_needed"] = int(-(-needed["seconds"] * tag.rate // 1))
         block["level_needed_db"] = level_needed(seconds * shaft)
         block["long_enough"] = seconds >= needed["seconds"]
-        block["quick_enough"] = tag.rate >= needed["rate_hz"]
+        if tag.rate is not None:  # else each file tells it
+            block["samples_needed"] = int(-(-needed["seconds"] * tag.rate // 1))
+            block["quick_enough"] = tag.rate >= needed["rate_hz"]
     return block
 
 
@@ -169,7 +170,8 @@ def _zone_rows(found: dict[str, Any]) -> list[str]:
 
 def _block_rows(block: dict[str, Any]) -> list[str]:
     if "samples" not in block:
-        rows = [f"{block['tag']}: {block['rate_hz']:g} Hz"]
+        rate = say("the rate of each file") if block["rate_hz"] is None else f"{block['rate_hz']:g} Hz"
+        rows = [f"{block['tag']}: {rate}"]
     else:
         rows = [
             say(

@@ -17,7 +17,7 @@ CANNOT = {("replay", check) for check in (check_cut, check_spoiled_tag, check_ga
 
 
 def test_the_shipped_drivers_are_installed() -> None:
-    assert {"modbus", "opcua", "replay"} <= SPECS.keys()
+    assert {"files", "modbus", "opcua", "replay"} <= SPECS.keys()
     assert all(spec.kind == name for name, spec in SPECS.items())
 
 

@@ -241,7 +241,11 @@ class MachineSection(Section):
             if not low <= self.power <= high:
                 words = say("{power:g} kW is not in group {group}", power=self.power, group=self.group)
                 yield Problem(("power",), words, _CHOICES["group"]())
-        rates = {source.tag: tags[source.tag].rate for source in sources(tags) if source.is_waveform}
+        rates = {
+            source.tag: tags[source.tag].rate
+            for source in sources(tags)
+            if source.is_waveform and tags[source.tag].rate is not None  # else the files tell it
+        }
         for problem in self.blocks.problems(self.rpm, rates):
             yield replace(problem, path=("blocks", *problem.path))
         yield from self._tag_problems(tags)
@@ -255,7 +259,7 @@ class MachineSection(Section):
             unit = unit_of(tag)
             if name in self._other_waveforms():
                 continue
-            if getattr(tag, "rate", None) is not None and unit not in ACCELERATION_UNITS:
+            if tag.value_kind() == "waveform" and unit not in ACCELERATION_UNITS:
                 words = say("a waveform of a machine needs its unit, not {unit!r}", unit=unit)
                 yield Problem(
                     ("..", "tags", name), words, say("one of: {choices}", choices=", ".join(_WRITTEN)), on="key"
@@ -340,8 +344,8 @@ def sources(tags: Mapping[str, Any]) -> list[Source]:
     found = []
     for name, tag in tags.items():
         unit = unit_of(tag)
-        if getattr(tag, "rate", None) is not None and unit in ACCELERATION_UNITS:
+        if tag.value_kind() == "waveform" and unit in ACCELERATION_UNITS:
             found.append(Source(name, ACCELERATION_UNITS[unit], True))
-        elif getattr(tag, "rate", None) is None and unit in VELOCITY_UNITS:
+        elif tag.value_kind() != "waveform" and unit in VELOCITY_UNITS:
             found.append(Source(name, VELOCITY_UNITS[unit], False))
     return found
