@@ -264,7 +264,7 @@ class MachineSection(Section):
                 yield Problem(
                     ("..", "tags", name), words, say("one of: {choices}", choices=", ".join(_WRITTEN)), on="key"
                 )
-            elif getattr(tag, "lacks_full_scale", False):
+            elif tag.lacks_full_scale:
                 words = say("{tag} has integers, and nothing says what they mean", tag=name)
                 example = f"full_scale: 8 {unit}" if hasattr(tag, "full_scale_quantity") else "full_scale: 8"
                 hint = say("add {example}: what the largest sample means", example=example)

@@ -57,7 +57,7 @@ class Tacho(Section):
         tag = tags.get(self.tag) if self.tag else None
         return {
             "tag": self.tag,
-            "is_waveform": getattr(tag, "rate", None) is not None,
+            "is_waveform": tag is not None and tag.value_kind() == "waveform",
             "joined": tag is not None and tag.is_stream,
             "counts": tag is not None and tag.value_kind() != "bool",
             "pulses": self.pulses,
