@@ -122,3 +122,15 @@ def spline(samples: Sequence[float], places: Sequence[float]) -> list[float]:
     mirrored = {-1: 1, n: n - 2}
     c = {k: float(coefficients[mirrored.get(k, k)]) for k in range(-1, n + 1)}
     return [sum(value * bump(at - k) for k, value in c.items()) for at in places]
+
+
+def load_features(pieces: Sequence[tuple[float, float]]) -> dict[str, float]:
+    """Return mean, RMS, peak and ripple of a load that holds each value for so many seconds: (seconds, value)."""
+    total = math.fsum(seconds for seconds, _ in pieces)
+    changes = [(after - before) ** 2 for (_, before), (_, after) in pairwise(pieces)]
+    return {
+        "mean": math.fsum(seconds * value for seconds, value in pieces) / total,
+        "rms": math.sqrt(math.fsum(seconds * value**2 for seconds, value in pieces) / total),
+        "peak": max(value for _, value in pieces),
+        "ripple": math.sqrt(math.fsum(changes) / (2 * len(changes))),
+    }

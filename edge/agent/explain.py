@@ -77,6 +77,8 @@ def explanation(device: Device, machine: MachineSection) -> dict[str, Any]:
     found["blocks"] = [_block(device, machine, source, found.get("needed")) for source in waves]
     if machine.tacho is not None:
         found["tracking"] = _tracking(machine, machine.tacho, shaft, found["blocks"])
+    if machine.operations is not None:
+        found["operations"] = machine.operations.plan(device.section.tags)
     gate = machine.gate(device.section.tags)
     found["running"] = None if gate is None else {"tag": gate.tag, "above": gate.above, "for_s": gate.hold}
     return found
@@ -139,6 +141,8 @@ def _text(found: dict[str, Any]) -> str:
     rows += ["", *(row for block in found["blocks"] for row in _block_rows(block))] if found["blocks"] else []
     if "tracking" in found:
         rows += ["", *_tracking_rows(found["tracking"])]
+    if "operations" in found:
+        rows += ["", *_operation_rows(found["operations"])]
     gate = found["running"]
     rows += ["", say("runs always, as far as is known") if gate is None else _gate_row(gate)]
     return "\n".join(rows)
@@ -218,6 +222,24 @@ def _tracking_rows(tracking: dict[str, Any]) -> list[str]:
         rows.append(f"  {name:18} {line['order']:9.4f} ×  {line['hz']:9.3f} Hz")
     for tag, step in tracking["resolution_orders"].items():
         rows.append(say("  {tag}: resolution {step:.4f} orders at the rated speed", tag=tag, step=step))
+    return rows
+
+
+def _operation_rows(how: dict[str, Any]) -> list[str]:
+    rows = [
+        say(
+            "tool wear by {loads}, for each {names}",
+            loads=", ".join(how["load"]), names=" + ".join([*how["name"], *([how["tool"]] if how["tool"] else [])]),
+        ),
+        say(
+            "  an alarm: the mean of three runs {rise:g} % above that of the first {runs}, or below half of it",
+            rise=100 * how["rise"], runs=how["runs"],
+        ),
+    ]  # fmt: skip
+    if how["changed"]:
+        rows.append(say("  a tool is new when {tag} changes", tag=how["changed"]))
+    else:
+        rows.append(say("  nothing tells when a tool is new"))
     return rows
 
 

@@ -24,6 +24,9 @@ FEATURES = {
 GEAR_FEATURES = {"mesh": ACCELERATION, "mesh_sidebands": ""}
 """Besides, where a gear sits on the shaft."""
 
+OPERATION_FEATURES = ("mean", "rms", "peak", "ripple")
+"""Of a load in one run of an operation, in its unit."""
+
 REMAINING = ("remaining_low", "remaining", "remaining_high")
 SLOW_BELOW_RPM = 600.0
 """Below this speed the standards look at displacement too."""
@@ -88,6 +91,23 @@ def order_figures_of(machine: Mapping[str, Any]) -> Iterator[Figure]:
         yield f"{tag}_tracked_evidence", WAVEFORM, ACCELERATION, tag
 
 
+def operation_figures_of(machine: Mapping[str, Any]) -> Iterator[Figure]:
+    """Yield the tags that are made of a machine's operations, in a fixed order."""
+    how = machine["operations"]
+    named = how["name"][0]
+    yield "operation", TEXT, "", named
+    if how["tool"]:
+        yield "operation_tool", TEXT, "", how["tool"]
+    yield "operation_duration", NUMBER, "s", named
+    for tag, unit in how["load"].items():
+        for feature in OPERATION_FEATURES:
+            yield f"{tag}_operation_{feature}", NUMBER, unit, tag
+        yield f"{tag}_wear", NUMBER, "%", tag
+        yield f"{tag}_wear_trend", NUMBER, "%", tag
+        yield f"{tag}_parts_left", NUMBER, "{part}", tag
+        yield f"{tag}_operation_evidence", WAVEFORM, unit, tag
+
+
 def at_steady_speed(machine: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a machine of the plan without what is judged over the angle of its shaft instead."""
     return {**machine, "orders": {}} if machine.get("tracking") else machine
@@ -98,6 +118,8 @@ def all_figures_of(machine: Mapping[str, Any]) -> Iterator[Figure]:
     yield from figures_of(at_steady_speed(machine))
     if machine.get("tracking"):
         yield from order_figures_of(machine)
+    if machine.get("operations"):
+        yield from operation_figures_of(machine)
 
 
 def _judged(source: str, name: str, has_zones: bool) -> Iterator[Figure]:

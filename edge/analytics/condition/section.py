@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from edge.analytics.condition.bearings import Bearing, bearing, find, geometry_problem, known_names, near_names
 from edge.analytics.condition.names import REVOLUTIONS_MIN, SAMPLES_MAX, SAMPLES_MIN
+from edge.analytics.condition.operations_section import Operations
 from edge.analytics.condition.severity import LIMITS, Limits
 from edge.analytics.condition.tacho_section import Tacho, no_tag
 from edge.core.errors import Problem
@@ -82,6 +83,13 @@ class Running(Section):
         if written.strip() != unit:
             raise ValueError(unit)
         return float(number)
+
+
+class Cutting(Running):
+    """How it is known that the tool cuts: a tag of this device, true or false, or a value with `above`."""
+
+    hold: Annotated[Duration, Field(alias="for")] = 0.2
+    """How long it must cut before vibration is judged: an entry into the cut is no state to judge."""
 
 
 def _designation(given: Any) -> Any:
@@ -205,6 +213,12 @@ class MachineSection(Section):
     tacho: Tacho | None = None
     """Order tracking for a shaft of changing speed: its orders and its bearing are measured over the angle."""
 
+    cutting: Cutting | None = None
+    """How it is known that the tool cuts."""
+
+    operations: Operations | None = None
+    """Tool wear by the spindle's load, compared run by run with the same operation."""
+
     def gate(self, tags: Mapping[str, Any]) -> Running | None:
         """Return what tells that the machine runs."""
         return self.running or (Running(tag="running") if "running" in tags else None)
@@ -274,20 +288,34 @@ class MachineSection(Section):
         if self.tacho is not None:
             has_waves = any(source.is_waveform for source in sources(tags))
             yield from (replace(each, path=("tacho", *each.path)) for each in self.tacho.problems(tags, has_waves))
+        if self.operations is not None:
+            found = self.operations.problems(tags)
+            yield from (replace(each, path=("operations", *each.path)) for each in found)
+            if self.cutting is None:
+                words = say("operations need to know when the tool cuts")
+                hint = say("add {example}", example="cutting: {tag: NAME, above: 5 %}")
+                yield Problem(("operations",), words, hint, on="key")
+        if self.cutting is not None:
+            yield from _gate_problems("cutting", self.cutting, tags)
         gate = self.gate(tags)
         if gate is None:
             words = say("nothing tells when the machine runs")
             hint = say("add {example}, or its standstill is taken for a change", example="running: {tag: NAME}")
             yield Problem((), words, hint, severity="warning", on="key")
-        elif gate.tag not in tags:
-            yield Problem(("running", "tag"), *no_tag(gate.tag, tags))
         else:
-            unit = unit_of(tags[gate.tag])
-            try:
-                gate.limit(unit)
-            except ValueError:
-                words = say("{given!r} is not a value in {unit!r}", given=gate.above, unit=unit)
-                yield Problem(("running", "above"), words, say("write e.g. {example}", example=f"4 {unit}".strip()))
+            yield from _gate_problems("running", gate, tags)
+
+
+def _gate_problems(key: str, gate: Running, tags: Mapping[str, Any]) -> Iterator[Problem]:
+    if gate.tag not in tags:
+        yield Problem((key, "tag"), *no_tag(gate.tag, tags))
+        return
+    unit = unit_of(tags[gate.tag])
+    try:
+        gate.limit(unit)
+    except ValueError:
+        words = say("{given!r} is not a value in {unit!r}", given=gate.above, unit=unit)
+        yield Problem((key, "above"), words, say("write e.g. {example}", example=f"4 {unit}".strip()))
 
 
 _WRITTEN = ("g", "mg", "m/s2", "mm/s2")
@@ -308,10 +336,6 @@ def plan(device: str, machine: MachineSection, tags: Mapping[str, Any]) -> dict[
     """Return what the worker needs to know of a machine, as JSON types."""
     limits, geometry, gate = machine.limits(), machine.geometry(), machine.gate(tags)
     found = sources(tags)
-    running = None
-    if gate is not None and gate.tag in tags:
-        above = gate.limit(unit_of(tags[gate.tag]))
-        running = {"tag": gate.tag, "above": above, "hold_ns": round(gate.hold * 1e9)}
     return {
         "device": device,
         "rpm": machine.rpm,
@@ -321,13 +345,25 @@ def plan(device: str, machine: MachineSection, tags: Mapping[str, Any]) -> dict[
         "displacement_um": list(limits.displacement) if limits and limits.displacement else None,
         "orders": geometry.orders if geometry else {},
         "teeth": machine.teeth,
-        "running": running,
+        "running": _gate_plan(gate, tags),
+        "cutting": _gate_plan(machine.cutting, tags),
+        "operations": machine.operations.plan(tags) if machine.operations else None,
         "tracking": machine.tacho.plan(tags) if machine.tacho else None,
         "velocities": {source.tag: source.factor for source in found if not source.is_waveform},
         "waveforms": {source.tag: source.factor for source in found if source.is_waveform},
         "blocks": {purpose: list(each) for purpose, each in machine.blocks.lengths(machine.rpm).items()},
         "joined": [source.tag for source in found if source.is_waveform and tags[source.tag].is_stream],
     }
+
+
+def _gate_plan(gate: Running | None, tags: Mapping[str, Any]) -> dict[str, Any] | None:
+    if gate is None or gate.tag not in tags:
+        return None
+    try:
+        above = gate.limit(unit_of(tags[gate.tag]))
+    except ValueError:
+        return None  # it is told where tags are checked
+    return {"tag": gate.tag, "above": above, "hold_ns": round(gate.hold * 1e9)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from edge.analytics.condition.names import (
     figures_of,
     is_slow,
 )
+from edge.analytics.condition.operation_watch import OperationWatch
 from edge.analytics.condition.order_watch import OrderWatch
 from edge.analytics.condition.stretch import BEARING, TREND, Block, Channel, Lengths, Purpose
 from edge.analytics.condition.telling import Evidence, Teller, as_state, of_state
@@ -387,6 +388,8 @@ def operators_of(machine: Mapping[str, Any]) -> Iterator[Operator]:
     yield MachineWatch(at_steady_speed(machine))
     if machine.get("tracking"):
         yield OrderWatch(machine)
+    if machine.get("operations"):
+        yield OperationWatch(machine)
 
 
 def warm_up() -> None:
