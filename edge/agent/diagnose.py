@@ -8,7 +8,7 @@ from typing import Any
 from edge.agent.waveform_file import Recording, read_recording
 from edge.analytics.condition.bearings import bearing, known_names
 from edge.analytics.condition.diagnosis import STANDARD_GRAVITY, Diagnosis, diagnose
-from edge.analytics.condition.lines import P_FLOOR
+from edge.analytics.condition.lines import P_FALSE_ALARM, P_FLOOR
 from edge.analytics.condition.severity import LIMITS, Limits
 from edge.analytics.condition.tacho import NoSpeed, Track, tacho_track
 from edge.core.errors import WrongInput
@@ -120,6 +120,7 @@ def as_json(result: Diagnosis, notes: list[str]) -> dict[str, Any]:
         "lines": {
             name: {
                 "hz": round(line.hz, 3),
+                "found_hz": round(line.found_hz, 3),
                 "level_db": round(line.level_db, 2),
                 "harmonics_db": [round(level, 1) for level in line.harmonics],
                 "band_hz": [round(edge, 1) for edge in line.band],
@@ -151,7 +152,10 @@ def _text(shown: dict[str, Any]) -> str:
     rows.append("")
     for name, line in shown["lines"].items():
         low, high = line["band_hz"]
-        rows.append(f"  {name:5} {line['hz']:9.2f} Hz {line['level_db']:6.1f} dB   {low:.0f}–{high:.0f} Hz")
+        row = f"  {name:5} {line['hz']:9.2f} Hz {line['level_db']:6.1f} dB   {low:.0f}–{high:.0f} Hz"
+        if line["p_false_alarm"] <= P_FALSE_ALARM:
+            row += "   " + say("found at {hz:.2f} Hz", hz=line["found_hz"])
+        rows.append(row)
     rows.append("")
     rows += [f"  {name:22} {'-' if value is None else f'{value:.5g}'}" for name, value in shown["features"].items()]
     rows += ["", *shown["notes"]] if shown["notes"] else []

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from edge.agent.waveform_file import INSTALL
 from edge.analytics.condition.diagnosis import STANDARD_GRAVITY, Diagnosis
 from edge.analytics.condition.envelope import band_envelope, envelope_spectrum, whitened
-from edge.analytics.condition.lines import HARMONICS
+from edge.analytics.condition.lines import HARMONICS, P_FALSE_ALARM
 from edge.analytics.condition.spectrum import power_spectrum
 from edge.core.errors import WrongInput
 from edge.core.language import say
@@ -49,10 +49,11 @@ def draw(path: Path, block: NDArray[np.float64], rate_hz: float, rpm: float, res
         shown = amplitudes[: int(top / hz)] / np.median(amplitudes)
         envelope.plot(np.arange(shown.size) * hz, shown, linewidth=0.5, color="black")
         for family, line in result.lines.items():
+            at = line.found_hz if line.chance <= P_FALSE_ALARM else line.hz
             for harmonic in range(1, HARMONICS + 1):
-                label = f"{family.upper()} {line.hz:.1f} Hz, {line.level_db:.1f} dB" if harmonic == 1 else None
+                label = f"{family.upper()} {at:.1f} Hz, {line.level_db:.1f} dB" if harmonic == 1 else None
                 envelope.axvline(
-                    harmonic * line.hz, color=COLOURS[family], alpha=0.6 if family == name else 0.25,
+                    harmonic * at, color=COLOURS[family], alpha=0.6 if family == name else 0.25,
                     linestyle="--", linewidth=1, label=label,
                 )  # fmt: skip
         envelope.axvline(rpm / 60, color="grey", linewidth=0.8, label=f"1x {rpm / 60:.2f} Hz")

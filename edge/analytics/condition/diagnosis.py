@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from edge.analytics.condition import moments as m
 from edge.analytics.condition.envelope import FLOOR_LINES, kurtogram
 from edge.analytics.condition.lines import (
+    JITTER,
     LEVEL_DB_MIN,
     P_FALSE_ALARM,
     P_FLOOR,
@@ -35,6 +36,14 @@ MISSING_MAX = 0.01
 CLIPPED_MAX = 0.01
 FLAT_MAX = 0.5
 IMPULSIVE_KURTOSIS = 4.0
+SAME_BINS = 2.0
+"""Lines of two families this close are the same."""
+
+SPEED_OFF_MIN = 0.003
+"""From here it is told that the shaft turns at another speed than given."""
+
+SIDEBANDS_DB = 10.0
+"""Sidebands count from this height over the carpet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +113,17 @@ def diagnose(
     lines: dict[str, Line] = {}
     if orders and not health and np.ptp(judged) > 0 and revolutions >= REVOLUTIONS_MIN:
         if track is None:
-            lines = fault_lines(judged, rate_hz, rpm / 60, orders)
+            lines, speed_hz = fault_lines(judged, rate_hz, rpm / 60, orders)
+            if speed_hz is not None and abs(60 * speed_hz / rpm - 1) > SPEED_OFF_MIN:
+                words = say(
+                    "the lines of the shaft tell {measured:.1f} rpm, not {given:g}", measured=60 * speed_hz, given=rpm
+                )
+                notes.append(words)
         else:
             lines = bearing_lines(judged, rate_hz, track, orders, REVOLUTIONS_MAX)
-    verdict = _health_verdict(health, revolutions) or _verdict(lines, revolutions, features["kurtosis"])
+    verdict = _health_verdict(health, revolutions) or _verdict(
+        lines, revolutions, features["kurtosis"], rate_hz / judged.size
+    )
     found = None
     if limits is not None and si:
         found = zone(features["velocity_rms_mm_s"], limits.velocity) or None
@@ -182,20 +198,14 @@ def _health_verdict(health: str, revolutions: float) -> Verdict | None:
     return None
 
 
-def _verdict(lines: dict[str, Line], revolutions: float, kurtosis: float) -> Verdict:
+def _verdict(lines: dict[str, Line], revolutions: float, kurtosis: float, step_hz: float) -> Verdict:
     if not {"bpfo", "bpfi", "bsf2"} <= lines.keys():
         return Verdict("not_diagnosable", say("the rate is too low: fault lines do not fit below its half"))
     needed = level_needed(revolutions)
     beyond_chance = {name: line for name, line in lines.items() if line.chance <= P_FALSE_ALARM}
     called = {name: line for name, line in beyond_chance.items() if line.level_db >= needed}
     if called:
-        name, line = max(called.items(), key=lambda item: item[1].level_db)
-        words = say(
-            "{name} at {hz:.1f} Hz: {level:.1f} dB over the carpet in {low:.0f}–{high:.0f} Hz; "
-            "a fault from {needed:.1f} dB",
-            name=name.upper(), hz=line.hz, level=line.level_db, low=line.band[0], high=line.band[1], needed=needed,
-        )  # fmt: skip
-        return Verdict(FAULTS[name], words, max(line.chance, P_FLOOR))
+        return _fault(called, beyond_chance, needed, step_hz)
     weak = {name: line for name, line in beyond_chance.items() if line.level_db >= LEVEL_DB_MIN}
     if weak:
         name, line = max(weak.items(), key=lambda item: item[1].level_db)
@@ -207,4 +217,55 @@ def _verdict(lines: dict[str, Line], revolutions: float, kurtosis: float) -> Ver
     if kurtosis > IMPULSIVE_KURTOSIS:
         words = say("strokes (kurtosis {kurtosis:.1f}) that no line of this bearing explains", kurtosis=kurtosis)
         return Verdict("not_diagnosable", words)
+    if covered := [name for name, line in lines.items() if line.is_covered]:
+        words = say(
+            "no line stands out, but {names} cannot be seen: "
+            "multiples of the shaft's or the mains' frequency lie there",
+            names=", ".join(f"{name.upper()} ({lines[name].hz:.1f} Hz)" for name in covered),
+        )
+        return Verdict("not_diagnosable", words)
     return Verdict("none", say("no line of this bearing stands out in any band"))
+
+
+def _fault(called: dict[str, Line], beyond_chance: dict[str, Line], needed: float, step_hz: float) -> Verdict:
+    """Name the fault whose lines are high enough; a ball by the cage's line too, which only its lines explain."""
+    races = {name: line for name, line in called.items() if name != "ftf"}
+    if not races:
+        ball = beyond_chance.get("bsf2")
+        if ball is None or ball.level_db < LEVEL_DB_MIN:
+            return _told("ftf", called["ftf"], needed)
+        words = say(
+            "BSF2 at {hz:.1f} Hz: {level:.1f} dB over the carpet, and FTF at {cage_hz:.1f} Hz: {cage_level:.1f} dB; "
+            "a fault from {needed:.1f} dB",
+            hz=ball.hz, level=ball.level_db,
+            cage_hz=called["ftf"].hz, cage_level=called["ftf"].level_db, needed=needed,
+        )  # fmt: skip
+        return Verdict("ball", words, max(ball.chance, P_FLOOR))
+    highest = max(races, key=lambda name: races[name].level_db)
+    near = SAME_BINS * step_hz + JITTER * races[highest].hz
+    same = [name for name, line in races.items() if abs(line.found_hz - races[highest].found_hz) <= near]
+    if len(same) == 1:
+        return _told(highest, races[highest], needed)
+    by_shaft, by_cage = races[highest].sidebands
+    name = highest
+    if "bsf2" in same and by_cage >= max(by_shaft, SIDEBANDS_DB):
+        name = "bsf2"
+    elif "bpfi" in same and by_shaft >= max(by_cage, SIDEBANDS_DB):
+        name = "bpfi"
+    elif "bpfo" in same and max(by_shaft, by_cage) < SIDEBANDS_DB:
+        name = "bpfo"
+    doubt = say(
+        "{others} lies there too: told apart by sidebands of the shaft ({by_shaft:.0f} dB) "
+        "and the cage ({by_cage:.0f} dB)",
+        others=", ".join(other.upper() for other in same if other != name), by_shaft=by_shaft, by_cage=by_cage,
+    )  # fmt: skip
+    return _told(name, races[name], needed, f"; {doubt}")
+
+
+def _told(name: str, line: Line, needed: float, doubt: str = "") -> Verdict:
+    words = say(
+        "{name} at {hz:.1f} Hz: {level:.1f} dB over the carpet in {low:.0f}–{high:.0f} Hz; "
+        "a fault from {needed:.1f} dB",
+        name=name.upper(), hz=line.hz, level=line.level_db, low=line.band[0], high=line.band[1], needed=needed,
+    )  # fmt: skip
+    return Verdict(FAULTS[name], words + doubt, max(line.chance, P_FLOOR))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edge.analytics.condition.envelope import Band, bands, envelope_spectra, whitened
 from edge.analytics.condition.names import REVOLUTIONS_MIN
+from edge.analytics.condition.shaft import SPEED_TOLERANCE, measured_speed
 
 F64 = NDArray[np.float64]
 
@@ -23,11 +24,17 @@ CARPET_MIN = 8
 SLIP = 0.02
 """How far real bearings run from the kinematic frequency, as a share of it: 1 to 2 % (Randall & Antoni 2011)."""
 
+SLIP_USUAL = 0.0025
+"""Where lines are expected first; if shaft and mains cover that, a fault may hide there."""
+
 JITTER = 0.0005
 """How far a harmonic may lie from its place in the comb besides, as a share of its frequency."""
 
 MASK_BINS = 1.5
 """Bins this close to a multiple of the shaft's frequency belong to the shaft; likewise for the mains."""
+
+SPEED_DRIFT = 0.0003
+"""How far a multiple of the shaft's frequency may lie from its place besides: speeds come in whole turns a minute."""
 
 MAINS_HZ = (100.0, 120.0)
 """Magnetic forces pull at twice the frequency of the mains, 50 or 60 Hz, in every motor."""
@@ -59,6 +66,9 @@ class Line:
     chance     bound on the probability of such lines in noise, over all that was searched
     band       the band in Hz
     harmonics  level of each harmonic in dB
+    sidebands  level in dB of what stands a turn of the shaft beside the fundamental, and a turn of the cage: an inner
+               race passes the load once a turn of the shaft, a ball once a turn of the cage
+    is_covered whether shaft or mains lie where the lines are expected, so that nothing can be seen there
     """
 
     hz: float
@@ -67,6 +77,13 @@ class Line:
     chance: float
     band: Band
     harmonics: tuple[float, ...]
+    sidebands: tuple[float, float] = (0.0, 0.0)
+    is_covered: bool = False
+
+    @property
+    def found_hz(self) -> float:
+        """Return where the lines really are."""
+        return self.hz * (1 + self.slip)
 
     def at(self, hz: float) -> "Line":
         """Return the same with another expected frequency."""
@@ -78,16 +95,27 @@ def level_needed(revolutions: float) -> float:
     return max(LEVEL_DB_MIN, LEVEL_DB + 10 * math.log10(max(revolutions, 1e-9) / LEVEL_REVOLUTIONS))
 
 
-def fault_lines(block: F64, rate_hz: float, shaft_hz: float, orders: Mapping[str, float]) -> dict[str, Line]:
-    """Return for each family its clearest lines, over all bands of the whitened block.
+def fault_lines(
+    block: F64, rate_hz: float, shaft_hz: float, orders: Mapping[str, float]
+) -> tuple[dict[str, Line], float | None]:
+    """Return for each family its clearest lines, over all bands of the whitened block; and the speed measured, in Hz.
 
     block: (n,) f64, any unit; at least a few dozen revolutions. orders: family → multiple of the shaft's frequency.
     A family that does not fit below the highest frequency is left out.
     """
-    spectrum, step = whitened(block), rate_hz / block.size
+    step = rate_hz / block.size
     over = bands(rate_hz, max(orders.values()) * shaft_hz)
-    spectra = ((band, each, (band[1] - band[0]) / step) for band, each in envelope_spectra(spectrum, step, over))
-    return clearest(spectra, step, shaft_hz, orders, len(over), lambda size: _free_of_others(size, step, shaft_hz))
+    # Nothing above the highest line that is looked at; over many bands that is most of it.
+    last = int(((1 + SLIP + SPEED_TOLERANCE) * HARMONICS * max(orders.values()) + 2) * shaft_hz / step) + CARPET_MIN
+    acceleration = np.abs(np.fft.rfft(block - block.mean()))[:last]
+    spectra = [(band, each[:last].copy()) for band, each in envelope_spectra(whitened(block), step, over)]
+    speed = measured_speed(acceleration, [each for _, each in spectra], step, shaft_hz)
+    turning = shaft_hz if speed is None else speed
+    wide = [(band, each, (band[1] - band[0]) / step) for band, each in spectra]
+    found = clearest(wide, step, turning, orders, len(over), lambda size: _free_of_others(size, step, turning))
+    off = turning / shaft_hz
+    told = {family: replace(line, hz=line.hz / off, slip=(1 + line.slip) * off - 1) for family, line in found.items()}
+    return told, speed
 
 
 def clearest(
@@ -111,11 +139,24 @@ def clearest(
             measured = _family(amplitudes, free, order * shaft / step, shaft / step, width)
             if measured is None:
                 continue
-            slip, level, chance, harmonics = measured
-            line = Line(order * shaft, slip, level, min(1.0, chance * searched), band, harmonics)
+            slip, level, chance, harmonics, is_covered = measured
+            at = order * shaft * (1 + slip) / step
+            beside = [_beside(amplitudes, at, each * shaft / step) for each in (1.0, orders.get("ftf", 0.4))]
+            line = Line(
+                order * shaft, slip, level, min(1.0, chance * searched), band, harmonics,
+                (beside[0], beside[1]), is_covered,
+            )  # fmt: skip
             if family not in found or _rank(line) > _rank(found[family]):
                 found[family] = line
     return found
+
+
+def _beside(amplitudes: F64, line: float, distance: float) -> float:
+    """Return the mean level in dB of the bins a distance below and above a line; all in bins."""
+    carpet = np.median(amplitudes[max(int(line - 1.5 * distance), 1) : int(line + 1.5 * distance) + 2])
+    places = [round(line - distance), round(line + distance)]
+    heights = [amplitudes[max(place - 1, 0) : place + 2].max(initial=0.0) for place in places if place > 1]
+    return float(np.mean(20 * np.log10(np.maximum(heights, 1e-9 * carpet) / carpet))) if heights and carpet > 0 else 0.0
 
 
 def _rank(line: Line) -> tuple[bool, float]:
@@ -127,7 +168,7 @@ def _free_of_others(size: int, step_hz: float, shaft_hz: float) -> NDArray[np.bo
     """Return which bins belong neither to a multiple of the shaft's frequency nor to one of the mains."""
     hz = np.arange(size) * step_hz
     free = np.ones(size, bool)
-    for base, drift in ((shaft_hz, 0.0), *((mains, MAINS_DRIFT) for mains in MAINS_HZ)):
+    for base, drift in ((shaft_hz, SPEED_DRIFT), *((mains, MAINS_DRIFT) for mains in MAINS_HZ)):
         distance = np.abs(hz - np.round(hz / base) * base)
         free &= distance > MASK_BINS * step_hz + drift * hz
     return free
@@ -135,8 +176,10 @@ def _free_of_others(size: int, step_hz: float, shaft_hz: float) -> NDArray[np.bo
 
 def _family(
     amplitudes: F64, free: NDArray[np.bool_], line_bins: float, shaft_bins: float, width_bins: float
-) -> tuple[float, float, float, tuple[float, ...]] | None:
-    """Return slip, level in dB, chance in one band, and each harmonic's level; None if under three harmonics fit.
+) -> tuple[float, float, float, tuple[float, ...], bool] | None:
+    """Return slip, level in dB, chance in one band, each harmonic's level, and whether it is covered by other lines.
+
+    None if under three harmonics fit.
 
     All harmonics share one slip, so the comb is moved as a whole, by at most a bin of its highest harmonic.
     """
@@ -147,6 +190,7 @@ def _family(
     trials = 2 * math.ceil(SLIP * count * line_bins) + 1
     slips = np.linspace(-SLIP, SLIP, trials)
     ratios, chances = np.empty((count, trials)), np.empty((count, trials))
+    seen = np.zeros((count, trials), bool)
     candidates = np.where(free, amplitudes, 0.0)
     for harmonic in range(1, count + 1):
         centre = harmonic * line_bins
@@ -156,6 +200,7 @@ def _family(
             return None
         reach = 1 + int(JITTER * centre)
         at = np.rint(centre * (1 + slips)).astype(np.int64)
+        seen[harmonic - 1] = free[np.minimum(at, free.size - 1)]
         highest = candidates[np.clip(at + np.arange(-reach, reach + 1)[:, None], 1, amplitudes.size - 1)].max(axis=0)
         ratio = highest / max(float(np.median(carpet)), 1e-300)
         # The median of few bins may lie low by chance; the bound allows for that.
@@ -168,7 +213,8 @@ def _family(
     chance = np.minimum(_at_least(count, 2, ordered[1]), _at_least(count, 3, ordered[2]))
     chance = 3 * trials * np.minimum(chance, chances[0])
     best = int(np.argmax(level))
-    return float(slips[best]), float(level[best]), float(chance[best]), tuple(levels[:, best].tolist())
+    is_covered = bool(np.mean(seen[:, np.abs(slips) <= SLIP_USUAL].sum(axis=0) < 2) > 0.5)
+    return float(slips[best]), float(level[best]), float(chance[best]), tuple(levels[:, best].tolist()), is_covered
 
 
 def _at_least(count: int, least: int, chance: F64) -> F64:
