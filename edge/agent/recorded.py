@@ -6,7 +6,6 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,10 @@ from edge.core.catalogue import ValueKind
 from edge.core.errors import ConfigError
 from edge.core.language import say
 from edge.core.quality import is_bad
+from edge.core.written import Miswritten, quality_of, time_of, value_of
 
 COLUMNS = ("ts", "device", "tag", "value")
 PROBLEMS_MAX = 20
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_WORDS = {"true": 1, "false": 0, "1": 1, "0": 0}
-_INT64 = range(-(2**63), 2**63)
 
 
 @dataclass(slots=True)
@@ -153,27 +150,25 @@ class _Reader:
         if place is None:
             place = self._places[path] = len(self._places)
             self._kinds.append(self._known[path])
-        given = fields[header["quality"]].strip() if "quality" in header else ""
-        try:
-            quality = int(given, 0) if given else 0
-            if not 0 <= quality < 2**32:
-                raise ValueError
-        except ValueError:
-            message = say("{given!r} is not a quality", given=given)
-            raise _Wrong("quality", message, say("a StatusCode such as 0 or 0x80000000, or nothing for good")) from None
-        ts = _time(fields[header["ts"]])
         columns, value = self._columns, fields[header["value"]]
-        row = len(columns.ts)
-        number, whole = 0.0, 0
-        match self._kinds[place]:
-            case None:
-                self._raw[row] = value
-            case ValueKind.TEXT:
-                columns.text[row] = value
-            case ValueKind.FLOAT64:
-                number = _number(value, is_bad(quality))
-            case kind:
-                whole = _whole(value, kind, is_bad(quality))
+        row, number, whole = len(columns.ts), 0.0, 0
+        column = "quality"
+        try:
+            quality = quality_of(fields[header["quality"]]) if "quality" in header else 0
+            column = "ts"
+            ts = time_of(fields[header["ts"]])
+            column = "value"
+            match self._kinds[place]:
+                case None:
+                    self._raw[row] = value
+                case ValueKind.TEXT:
+                    columns.text[row] = value
+                case ValueKind.FLOAT64:
+                    number = float(value_of(value, ValueKind.FLOAT64, is_bad=is_bad(quality)))
+                case kind:
+                    whole = int(value_of(value, kind, is_bad=is_bad(quality)))
+        except Miswritten as wrong:
+            raise _Wrong(column, wrong.message, wrong.hint) from None
         columns.place.append(place)
         columns.ts.append(ts)
         columns.number.append(number)
@@ -190,14 +185,9 @@ class _Reader:
         for row, value in columns.text.items():
             text[row] = value
         for row, value in self._raw.items():
-            bad = is_bad(columns.quality[row])
-            match kinds[place[row]]:
-                case ValueKind.TEXT:
-                    text[row] = value
-                case ValueKind.FLOAT64:
-                    number[row] = _number(value, bad)
-                case kind:
-                    whole[row] = _whole(value, kind, bad)
+            kind = kinds[place[row]]
+            into = {ValueKind.TEXT: text, ValueKind.FLOAT64: number}.get(kind, whole)
+            into[row] = value_of(value, kind, is_bad=is_bad(columns.quality[row]))
         order = np.argsort(np.array(columns.ts, np.int64), kind="stable")
         return Recording(
             list(self._places),
@@ -229,58 +219,10 @@ def _fits(value: str, kind: ValueKind) -> bool:
     if kind is ValueKind.BOOL:
         return value.strip().lower() in ("true", "false")
     try:
-        _number(value, False) if kind is ValueKind.FLOAT64 else _whole(value, kind, False)
-    except _Wrong:
+        value_of(value, kind)
+    except Miswritten:
         return False
     return True
-
-
-def _time(text: str) -> int:
-    text = text.strip()
-    try:
-        if text.lstrip("-").isdecimal():
-            ts = int(text)
-        else:
-            when = datetime.fromisoformat(text)
-            aware = when if when.tzinfo else when.replace(tzinfo=UTC)
-            ts = (aware - _EPOCH) // timedelta(microseconds=1) * 1000
-        if abs(ts) < 2**62:
-            return ts
-    except ValueError:
-        pass
-    message = say("{given!r} is not a time", given=text)
-    raise _Wrong("ts", message, say("write 2026-01-31T08:00:00Z, or nanoseconds since 1970"))
-
-
-def _number(text: str, bad: bool) -> float:
-    if bad and not text.strip():
-        return float("nan")
-    try:
-        return float(text)
-    except ValueError:
-        raise _Wrong("value", say("{given!r} is not a number", given=text), _value_hint()) from None
-
-
-def _whole(text: str, kind: ValueKind, bad: bool) -> int:
-    given = text.strip().lower()
-    if bad and not given:
-        return 0
-    if kind is ValueKind.BOOL:
-        if given in _WORDS:
-            return _WORDS[given]
-        raise _Wrong("value", say("{given!r} is neither true nor false", given=text), _value_hint())
-    try:
-        value = int(given)
-    except ValueError:
-        raise _Wrong("value", say("{given!r} is not a whole number", given=text), _value_hint()) from None
-    unsigned = value - 2**64 if kind is ValueKind.UINT64 and value >= 2**63 else value
-    if unsigned not in _INT64 or (kind is ValueKind.UINT64 and value < 0):
-        raise _Wrong("value", say("{given!r} is beyond 64 bits", given=text), _value_hint())
-    return unsigned
-
-
-def _value_hint() -> str:
-    return say("see the tag's `type`; a value that nobody knows is empty, with a bad quality")
 
 
 def near(path: str, known: Mapping[str, object]) -> str:
