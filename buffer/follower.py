@@ -1,7 +1,8 @@
 """One that reads the log here and puts into it what it makes of it, each segment's outcome exactly once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import aiosqlite
 
@@ -9,7 +10,7 @@ from buffer.aggregates import Aggregates
 from buffer.database import Database
 from buffer.log_time import LogTime
 from buffer.vault import Vault
-from buffer.writer import Writer
+from buffer.writer import Step, Writer
 from edge.core.batch import Batch, Record
 from edge.core.errors import CorruptSegment
 from edge.core.interval import Level
@@ -127,6 +128,10 @@ class Follower:
             found.append(Stored(position, stored, record))
         return found
 
+    async def fetch(self, query: str, parameters: tuple[Any, ...] = ()) -> Iterable[Any]:
+        """Run a query on the log and return all rows."""
+        return await self._database.read(query, parameters)
+
     async def wait(self, after: int) -> None:
         """Return when something lies behind a position. Safe to cancel."""
         while self._writer.position <= after:
@@ -139,14 +144,17 @@ class Follower:
         state: bytes,
         records: Sequence[Record] = (),
         figures: Sequence[tuple[Level, Batch]] = (),
+        more: Step | None = None,
     ) -> None:
         """Store what was made of the log up to a position, and the state for what comes next, in one transaction.
 
-        `figures` are those of the records that are kept as aggregates too.
+        `figures` are those of the records that are kept as aggregates too; `more` is done in the same transaction.
         """
 
         async def step(db: aiosqlite.Connection) -> None:
             await self._write(db, position, state)
+            if more is not None:
+                await more(db)
             await self._aggregates.put(db, figures)
 
         def then(_: object) -> None:

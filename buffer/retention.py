@@ -15,6 +15,7 @@ import aiosqlite
 import numpy as np
 import numpy.typing as npt
 
+from buffer import quality_days
 from buffer import gaps
 from buffer.aggregates import Aggregates
 from buffer.cuts import Forgotten
@@ -368,6 +369,7 @@ class Retention:
             )
         await self._ledger.prune(db)
         await self._aggregates.prune(db)
+        await quality_days.prune(db)
         # Below the guard the file keeps its free pages: what it gives back there, it would not get again.
         if self.room.free >= self.limits.free_min:
             await db.execute_fetchall("PRAGMA incremental_vacuum(2000)")

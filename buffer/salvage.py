@@ -48,6 +48,8 @@ COPIED_WHOLE = (
     "ledger_device",
     "ledger_first",
     "follower",
+    "quality_day",
+    "quality_gap",
 )
 _CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import aiosqlite
 
-from buffer import aggregates, ledger
+from buffer import aggregates, ledger, quality_days
 from edge.core import lock
 from edge.core.errors import LogError
 from edge.core.language import say
@@ -61,6 +61,7 @@ CREATE TABLE quarantine (id INTEGER PRIMARY KEY, consumer TEXT NOT NULL, epoch I
     + ledger.FIRST
     + FOLLOWER
     + aggregates.TABLES
+    + quality_days.TABLES
 )
 
 _CREATE = f"BEGIN; {_TABLES} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION}; COMMIT;"
@@ -183,6 +184,7 @@ async def _prepare(db: aiosqlite.Connection, path: Path) -> None:
         for old in range(version, VERSION):
             await db.executescript(f"BEGIN; {_UPGRADES[old]} PRAGMA user_version={old + 1}; COMMIT;")
         await db.execute(FOLLOWER)
+        await db.executescript(quality_days.TABLES)
 
 
 def _unusable(path: Path, error: sqlite3.Error) -> LogError:

@@ -7,7 +7,7 @@ COSE_Sign1 (RFC 9052) with detached payload, the JSON text as it stands, and `v1
 import base64
 import binascii
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from edge.core.ledger import HOUR_NS, Line
 from uplink.seal import BadSeal, common_name, read_identity, sign1, verify_sign1
 
 KIND = "ledger"
+QUALITY_KIND = "quality"
 _SIGN1 = 18
 
 
@@ -28,19 +29,19 @@ class Signer:
     """Signs with the gateway's certificate. Raises WrongInput for an identity that cannot be used."""
 
     def __init__(self, gateway: str, identity: Path) -> None:
-        self._context = context(gateway)
+        self._gateway = gateway
         self._chain, self._key = read_identity(identity)
 
-    def sign(self, text: str) -> str:
-        """Return the signature of a text, in Base64."""
-        whole = cbor2.loads(sign1(text.encode(), self._context, self._key, self._chain)).value
+    def sign(self, text: str, purpose: str = KIND) -> str:
+        """Return the signature of a text, in Base64; `purpose` is the kind of the event that carries it."""
+        whole = cbor2.loads(sign1(text.encode(), context(self._gateway, purpose), self._key, self._chain)).value
         detached = cbor2.dumps(cbor2.CBORTag(_SIGN1, [whole[0], whole[1], None, whole[3]]))
         return base64.b64encode(detached).decode()
 
 
-def context(gateway: str) -> str:
+def context(gateway: str, purpose: str = KIND) -> str:
     """Return the external data of a gateway's statements: one signed for another purpose is none."""
-    return f"v1/{gateway}/ledger"
+    return f"v1/{gateway}/{purpose}"
 
 
 def statement(line: Line, gateway: str, now: int, signer: Signer | None) -> Event:
@@ -54,12 +55,24 @@ def statement(line: Line, gateway: str, now: int, signer: Signer | None) -> Even
     return Event(now, line.device, KIND, Severity.INFO, words, facts)
 
 
+def quality_statement(device: str, day: Mapping[str, Any], gateway: str, now: int, signer: Signer | None) -> Event:
+    """Return the event that tells what became of a device's readings on a day; as JSON, signed like a line."""
+    told = {"gateway": gateway, "told": now // 10**9, "device": device, **day}
+    facts = {"quality": json.dumps(told, ensure_ascii=False)}
+    if signer is not None:
+        facts["signature"] = signer.sign(facts["quality"], QUALITY_KIND)
+    online = "" if day["online"] is None else f", online {100 * day['online']:.2f} %"
+    words = f"{device}, {day['day']}: {len(day['tags'])} tags, {len(day['gaps'])} gaps{online}"
+    return Event(now, device, QUALITY_KIND, Severity.INFO, words, facts)
+
+
 def check(
     gateway: str,
     text: str,
     signature: str,
     authorities: Sequence[x509.Certificate],
     when: datetime | None = None,
+    purpose: str = KIND,
 ) -> None:
     """Make sure that a gateway signed this text, with a certificate that was valid then; by default when it was told.
 
@@ -73,6 +86,6 @@ def check(
         then = when or datetime.fromtimestamp(told, UTC)
     except (binascii.Error, cbor2.CBORError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise BadSeal(say("not a signed message")) from error
-    _, leaf = verify_sign1(whole, context(gateway), authorities, then)
+    _, leaf = verify_sign1(whole, context(gateway, purpose), authorities, then)
     if common_name(leaf) != gateway:
         raise BadSeal(say("the certificate of {name} signs for {gateway}", name=common_name(leaf), gateway=gateway))
