@@ -51,7 +51,8 @@ def storing(
             [(*row, every.get(row[1], 0)) for row in rows],
         )
         await db.executemany(
-            "INSERT OR REPLACE INTO quality_gap (begin, end, tag, whole) VALUES (?, ?, ?, ?)", [tuple(gap) for gap in gaps]
+            "INSERT OR REPLACE INTO quality_gap (begin, end, tag, whole) VALUES (?, ?, ?, ?)",
+            [tuple(gap) for gap in gaps],
         )
 
     return step

@@ -15,8 +15,7 @@ import aiosqlite
 import numpy as np
 import numpy.typing as npt
 
-from buffer import quality_days
-from buffer import gaps
+from buffer import gaps, quality_days
 from buffer.aggregates import Aggregates
 from buffer.cuts import Forgotten
 from buffer.follower import Follower

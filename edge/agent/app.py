@@ -7,14 +7,16 @@ import resource
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from buffer.log import Log, open_log
 from buffer.quarantine_view import unknown_uplink
-from drivers.api import CertificateState, Certified, Counting, DeviceContext, Driver, Scheduled, Shared
+from drivers.api import CertificateState, Certified, Counting, DeviceContext, Scheduled, Shared
+from edge.agent import quality_watch
 from edge.agent.analytics import FOLLOWER, Analytics, DerivedTag
 from edge.agent.bookkeeping import keep
 from edge.agent.certificate_watch import watch_certificates, watch_decisions
@@ -23,13 +25,15 @@ from edge.agent.health import Rate, facts
 from edge.agent.in_log import InLog
 from edge.agent.ingest import Ingest
 from edge.agent.memory import give_back_now_and_then, memory_mb
+from edge.agent.quality_watch import QualityWatch
 from edge.agent.rules import rules_of
+from edge.agent.running import Running
 from edge.agent.settings import Device, Settings
 from edge.agent.status import serve_status
 from edge.agent.supervise import DeviceHealth, Supervisor
 from edge.agent.tallying import HOUR_S, Tallying
 from edge.core.batch import Event, Record, Severity
-from edge.core.catalogue import TAG_ID_MAX
+from edge.core.catalogue import TAG_ID_MAX, Catalogue
 from edge.core.clock import Clock, SystemClock
 from edge.core.data_class import DataClass
 from edge.core.errors import LogError, WrongInput
@@ -40,7 +44,7 @@ from uplink.api import Uplink, UplinkContext
 from uplink.catalogue import Equipment
 from uplink.kinds import kind_of
 from uplink.section import UplinkSection
-from uplink.statement import Signer, statement
+from uplink.statement import Signer, quality_statement, statement
 
 LOG_NAME = "log.sqlite3"
 KERNELS_NAME = "kernels"
@@ -61,15 +65,6 @@ def first_tag_id(clock: Clock) -> int:
     return min(max(clock.now() // 10**9 - 1_704_067_200, 1), TAG_ID_MAX // 2)
 
 
-@dataclass(slots=True)
-class _Running:
-    device: Device
-    driver: Driver
-    health: DeviceHealth
-    task: asyncio.Task[None]
-    tell: Callable[[], Awaitable[None]]
-
-
 class Agent:
     """One gateway at work. `async with` nothing: call `run` once.
 
@@ -83,7 +78,7 @@ class Agent:
         self._clock = clock or SystemClock()
         self._started = self._clock.monotonic()
         self._stop = asyncio.Event()
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, Running] = {}
         self._shared = Shared()
         self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS_SHOWN_MAX)
         self._events_total = 0
@@ -91,6 +86,8 @@ class Agent:
         self._uplinks: dict[str, Uplink] = {}
         self._analytics: Analytics | None = None
         self._deriving: asyncio.Task[None] | None = None
+        self._quality: QualityWatch | None = None
+        self._counting: asyncio.Task[None] | None = None
         self._derived: dict[str, dict[str, DerivedTag]] = {}
         self._signer = self._find_signer()
         self._clock_health = ClockHealth()
@@ -115,7 +112,7 @@ class Agent:
                     self._data_dir / LOG_NAME,
                     self._clock,
                     consumers={section.name: section.only for section in self.settings.uplinks},
-                    followers=[FOLLOWER] if self.settings.analytics else [],
+                    followers=[quality_watch.FOLLOWER, *([FOLLOWER] if self.settings.analytics else [])],
                     commit_interval_s=limits.commit,
                     keep_s=limits.keep,
                     bytes_max=limits.max,
@@ -131,6 +128,7 @@ class Agent:
             async with asyncio.TaskGroup() as flow:
                 delivering = self._start_uplinks(flow)
                 self._start_analytics(flow)
+                self._start_counting(flow)
                 async with asyncio.TaskGroup() as intake:
                     self._intake = intake
                     watching = [
@@ -200,6 +198,30 @@ class Agent:
         )
         self._deriving = flow.create_task(self._analytics.run(), name="analytics")
 
+    def _start_counting(self, flow: asyncio.TaskGroup) -> None:
+        assert self._log is not None
+
+        def tell(device: str, facts: Mapping[str, Any], now: int) -> Event:
+            return quality_statement(device, facts, self.settings.site, now, self._signer)
+
+        self._quality = QualityWatch(
+            self._log.followers[quality_watch.FOLLOWER],
+            self._log.catalogue,
+            self._clock,
+            ZoneInfo(self.settings.timezone),
+            self.settings.quality.timely,
+            lambda: [each for running in self._running.values() for each in running.watched(self._catalogue)],
+            lambda: dict(each for running in self._running.values() for each in running.repeated),
+            lambda: {name: running.ingest.state() for name, running in self._running.items()},
+            tell,
+        )
+        self._counting = flow.create_task(self._quality.run(), name="data quality")
+
+    @property
+    def _catalogue(self) -> Catalogue:
+        assert self._log is not None
+        return self._log.catalogue
+
     def _know_derived(self, tags: Sequence[DerivedTag]) -> None:
         """Take up which tags analytics make: what the catalogue tells of them, and how dear they are."""
         self._derived = {}
@@ -242,12 +264,15 @@ class Agent:
                 await self._note("gateway_stopped", "stopped on request")
                 await self._log.flush()
                 await self._finish_analytics()
+                await self._finish_counting()
         except TimeoutError:
             log.error(say("the log cannot be written: nothing more is sent either"))
         else:
             await asyncio.gather(*(uplink.drain(DRAIN_DEADLINE_S) for uplink in self._uplinks.values()))
         if self._deriving is not None:
             self._deriving.cancel()
+        if self._counting is not None:
+            self._counting.cancel()
         for task in delivering:
             task.cancel()
         if rows := max((self._log.outbox(name).backlog().rows for name in self._uplinks), default=0):
@@ -261,6 +286,13 @@ class Agent:
             await asyncio.wait([self._deriving], timeout=FINISH_DEADLINE_S)
             self._deriving.cancel()
             await self._log.flush()
+
+    async def _finish_counting(self) -> None:
+        """Let what was read be counted; what is not, is at the next start."""
+        assert self._quality is not None
+        assert self._counting is not None
+        self._quality.finish()
+        await asyncio.wait([self._counting], timeout=FINISH_DEADLINE_S)
 
     def _start_device(self, device: Device) -> None:
         assert self._log is not None
@@ -282,11 +314,13 @@ class Agent:
         self._tell_classes(device.name)
         ingest = Ingest(device.name, rules, self._log.catalogue)
         health.flags = ingest.flags
+        if self._quality is not None:
+            ingest.restore(self._quality.kept.get(device.name, {}))
         schedule = driver.schedule if isinstance(driver, Scheduled) else {HOUR_S: len(device.section.tags)}
         tallying = Tallying(device.name, schedule, self._clock)
         supervisor = Supervisor(health, driver, ingest, self._log.catalogue, self._clock, self._put, tallying)
         task = self._intake.create_task(supervisor.run(), name=f"device {device.name}")
-        self._running[device.name] = _Running(device, driver, health, task, supervisor.tell)
+        self._running[device.name] = Running(device, driver, health, task, supervisor.tell, ingest)
 
     async def reload(self, settings: Settings) -> None:
         """Apply a changed configuration: only devices that differ are stopped and started.
@@ -306,6 +340,8 @@ class Agent:
             running = self._running.pop(name)
             running.task.cancel()
             await asyncio.wait([running.task])
+            if self._quality is not None:
+                self._quality.kept[name] = running.ingest.state()
             log.info(say("{device}: stopped by the new configuration", device=name))
         for name, device in settings.devices.items():
             if name not in self._running:
@@ -320,6 +356,8 @@ class Agent:
             raise LogError(say("the log is not open"))
         if isinstance(record, Event):
             self._note_event(record)
+        if tally is not None and tally.left_out and self._quality is not None:
+            self._quality.leave_out(tally.left_out)
         await self._log.put(record, tally)
 
     def _note_event(self, event: Event) -> None:

@@ -390,6 +390,21 @@ def parser() -> argparse.ArgumentParser:
     )
     form.add_argument("--csv", dest="form", action="store_const", const="csv", help=say("print comma-separated values"))
 
+    quality = _command(
+        commands,
+        "quality",
+        _quality,
+        say("show how complete, valid and timely readings were, by day or month, and the gaps"),
+        "yulink quality plant.yaml --day 2026-01-31 --device pump-3",
+    )
+    _config(quality)
+    _data_dir(quality)
+    quality.add_argument("--device", metavar="DEVICE", help=say("only this device, by tag"))
+    when = quality.add_mutually_exclusive_group()
+    when.add_argument("--day", default="", metavar="DAY", help=say("a day of the plant; default: today"))
+    when.add_argument("--month", default="", metavar="MONTH", help=say("a month, e.g. 2026-01"))
+    quality.add_argument("--json", action="store_true", help=say("print one JSON object a line"))
+
     quarantine = _command(
         commands,
         "quarantine",
@@ -627,6 +642,13 @@ def _energy(arguments: argparse.Namespace) -> int:
     begin, end = arguments.begin, arguments.end
     form = arguments.form or "table"
     return run(arguments.config, arguments.data_dir, arguments.device, arguments.level, begin, end, form)
+
+
+def _quality(arguments: argparse.Namespace) -> int:
+    from edge.agent.quality_command import run
+
+    day, month = arguments.day, arguments.month
+    return run(arguments.config, arguments.data_dir, arguments.device, day, month, json_output=arguments.json)
 
 
 def _replay(arguments: argparse.Namespace) -> int:

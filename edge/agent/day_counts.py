@@ -1,7 +1,7 @@
 """What came of each tag's readings on each of the plant's days, counted over whole columns; and the gaps between them.
 
-Pure: what it gives depends on what it was given, not on a clock, and its state is all it knows. So a follower of the log
-that commits both together counts everything once.
+Pure: what it gives depends on what it was given, not on a clock, and its state is all it knows. So a follower of the
+log that commits both together counts everything once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,6 +27,9 @@ _NS = 10**9
 _EPOCH = date(1970, 1, 1)
 LATE_MAX_NS, EARLY_MAX_NS = 8 * 86_400 * _NS, 3_600 * _NS
 """A reading that claims to be older, or so far ahead, is of the day on which it came: its clock cannot be right."""
+
+OWED_MAX_NS = 40 * 86_400 * _NS
+"""What was owed while nobody counted for longer than this is not counted: a clock may have been wrong by years."""
 
 
 class Watched(NamedTuple):
@@ -144,14 +147,21 @@ class DayCounts:
         owing = np.flatnonzero((self._upto != NEVER) & (self._upto < now))
         if not len(owing):
             return
-        first = local_day(self._zone, int(self._upto[owing].min()))
+        since = max(int(self._upto[owing].min()), now - OWED_MAX_NS)
+        first = local_day(self._zone, since)
         for day in range(first, local_day(self._zone, now) + 1):
             begin, end = midnight(self._zone, day), midnight(self._zone, day + 1)
-            spans = np.minimum(end, now) - np.maximum(self._upto[owing], begin)
+            spans = np.minimum(end, now) - np.maximum(np.maximum(self._upto[owing], since), begin)
             some = (spans > 0) & (self._every[owing] > 0)
             slots = owing[some]
             self._of(day)[slots, 0] += spans[some] / self._every[slots]
         self._upto[owing] = now
+
+    def shift(self, by: int) -> None:
+        """Move every time that is kept by so many ns: the clock was set."""
+        self._upto = np.where(self._upto == NEVER, NEVER, self._upto + by)
+        self._tags.shift(by)
+        self._wholes.shift(by)
 
     def repeat(self, tag: int, times: int, now: int) -> None:
         """Count readings of a tag that came again."""

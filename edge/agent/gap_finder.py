@@ -70,8 +70,9 @@ class GapFinder:
         wide = (before != NEVER) & (every > 0)
         passed = np.where(wide, when - np.where(wide, before, 0), 0)
         missed = wide & (2 * passed > 3 * every) & (passed - every >= GAP_MIN_NS)
-        for row in np.flatnonzero(missed).tolist():
-            found.append((int(at[row]), int(before[row] + every[row]), int(when[row])))
+        found += [
+            (int(at[row]), int(before[row] + every[row]), int(when[row])) for row in np.flatnonzero(missed).tolist()
+        ]
         np.maximum.at(self._last, at, when)
         return found
 
@@ -109,11 +110,16 @@ class GapFinder:
             self._down[each] = down
 
     def open(self, now: int, patience_ns: int) -> list[tuple[int, int]]:
-        """Return (place, begin) of the gaps that have not ended, where nothing came for `patience_ns` and an interval."""
+        """Return (place, begin) of gaps that have not ended, where nothing came for `patience_ns` and an interval."""
         since = np.where(self._every > 0, self._last + self._every, self._down)
         known = self._watched & np.where(self._every > 0, self._last != NEVER, self._down != NEVER)
         late = known & (now - np.where(known, since, now) > patience_ns)
         return [(int(place), int(since[place])) for place in np.flatnonzero(late)]
+
+    def shift(self, by: int) -> None:
+        """Move every time that is kept by so many ns."""
+        self._last = np.where(self._last == NEVER, NEVER, self._last + by)
+        self._down = np.where(self._down == NEVER, NEVER, self._down + by)
 
     def state(self) -> dict[str, Any]:
         """Return what it knows of the streams, as CBOR types."""

@@ -117,6 +117,7 @@ class _Builder:
             log=root.log,
             analytics=analytics,
             folder=self._folder,
+            quality=root.quality,
         )
 
     def _tell(self, problem: Problem, data: Mapping[str, Any]) -> None:

@@ -75,12 +75,16 @@ class Figures:
     @property
     def score(self) -> float | None:
         """100 times the mean of those of the four ratios that are known."""
-        known = [each for each in (self.completeness, self.validity, self.timeliness, self.uniqueness) if each is not None]
+        known = [
+            each for each in (self.completeness, self.validity, self.timeliness, self.uniqueness) if each is not None
+        ]
         return 100 * sum(known) / len(known) if known else None
 
     def as_json(self) -> dict[str, Any]:
         """Return counts and ratios; `missing` is rounded to whole readings."""
-        ratios = {name: getattr(self, name) for name in ("completeness", "validity", "timeliness", "uniqueness", "score")}
+        ratios = {
+            name: getattr(self, name) for name in ("completeness", "validity", "timeliness", "uniqueness", "score")
+        }
         counts = {name: getattr(self, name) for name in ("received", "good", "timely", "duplicate")}
         expected = round(self.expected) if self.by != "itself" else None
         return {"owed_by": self.by, "expected": expected, **counts, "broken": dict(self.rules), **ratios}

@@ -5,20 +5,19 @@ A follower of the log in the core: what it counted, its position and its state a
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
 from buffer.follower import Follower
-from buffer.quality_days import days, gaps, storing
-from edge.agent.day_counts import DayCounts, Rows, Watched, date_of, local_day, midnight, packed, unpacked
-from edge.agent.quality_report import Figures, counts_of, report
+from buffer.quality_days import COUNTS, days, gaps, storing
+from edge.agent.day_counts import DayCounts, Rows, Watched, date_of, midnight, packed, unpacked
+from edge.agent.quality_report import Figures, Gap, counts_of, report
 from edge.core.batch import Batch, Event, Lane, Record, Waveform
 from edge.core.catalogue import Catalogue, ValueKind
 from edge.core.clock import Clock
-from edge.core.interval import Level
 from edge.core.language import say
 
 FOLLOWER = "quality"
@@ -27,7 +26,9 @@ LEFT_OUT_MAX = 200_000
 PORTION_ROWS = 500_000
 GRACE_NS = 600 * 10**9
 AGAIN_NS = 3_600 * 10**9
+STEP_MIN_NS = 10**9
 TOLD_DAYS = 40
+PART_TAGS = 300
 _DERIVED = ("completeness", "validity", "timeliness", "uniqueness", "online")
 
 log = logging.getLogger("yulink.quality")
@@ -66,6 +67,7 @@ class QualityWatch:
         self._again: dict[int, int] = {}
         self._hurry = asyncio.Event()
         self._finishing = False
+        self._looked: tuple[int, int] | None = None
         self._told: dict[int, list[int]] = {}  # day → revision, when
         self._touched: set[int] = set()
         self.kept: dict[str, RuleState] = {}
@@ -86,8 +88,8 @@ class QualityWatch:
             self._counts = DayCounts(self._zone, self._counts.timely_ns)
 
     def leave_out(self, batches: Iterable[Batch]) -> None:
-        """Take readings that came and do not go into the log. Those of the last minute are lost if the agent is killed."""
-        now = self._follower.now()
+        """Take readings that came and do not go into the log. A kill loses those of the last minute."""
+        now = self._clock.now()
         for batch in batches:
             self._left_out.add(batch.tag, batch.ts, batch.quality, now)
         if len(self._left_out) > LEFT_OUT_MAX:
@@ -114,14 +116,16 @@ class QualityWatch:
 
     async def step(self) -> None:
         """Count what has come since the last time, commit it, and tell of days that are over."""
-        now = self._follower.now()
+        now = self._clock.now()
+        self._heed_clock(now)
+        offset = now - self._follower.now()  # log time goes on when the clock is set
         self._counts.watch(self._watched(), now)
         position = self._follower.position
         rows, self._left_out = self._left_out, Rows()
         stored = Rows()
         while (found := await self._follower.read(position)) and found[0].position <= self._follower.last:
             for each in found:
-                _add(stored, each.record, each.stored)
+                _add(stored, each.record, each.stored + offset)
             position = found[-1].position
             if len(stored) > PORTION_ROWS:
                 break
@@ -136,11 +140,21 @@ class QualityWatch:
             if self._is_due(day, now):
                 await self._tell_day(day, now)
 
-    async def _commit(self, position: int, records: Sequence[Record] = (), figures: Sequence[Any] = ()) -> None:
+    def _heed_clock(self, now: int) -> None:
+        """Where the clock was set since the last step, move what is waited for: no time has passed by that."""
+        elapsed = round(self._clock.monotonic() * 1e9)
+        if self._looked is not None:
+            before, then = self._looked
+            jump = now - before - (elapsed - then)
+            if abs(jump) >= STEP_MIN_NS:
+                self._counts.shift(jump)
+        self._looked = now, elapsed
+
+    async def _commit(self, position: int, records: Sequence[Record] = ()) -> None:
         rows, every = self._counts.rows(), self._counts.every()
         self._touched |= {row[0] for row in rows}
         more = storing(rows, every, self._counts.gaps)
-        await self._follower.commit(position, self._state(), records, figures, more)
+        await self._follower.commit(position, self._state(), records, more=more)
         self._counts.clear()
 
     def _state(self) -> bytes:
@@ -164,17 +178,27 @@ class QualityWatch:
         self._told[day] = [revision, now]
         self._touched.discard(day)
         counts = counts_of(rows, self._catalogue)
-        events: list[Record] = []
+        told: list[Record] = []
         tags, values = [], []
         for device, one in found.items():
             facts = {"day": date_of(day).isoformat(), "timezone": str(self._zone), "revision": revision,
-                     "online": one.online, "tags": counts[device], "gaps": [gap.as_json() for gap in one.gaps]}  # fmt: skip
-            events.append(self._tell(device, facts, now))
+                     "online": one.online, "columns": COUNTS}  # fmt: skip
+            told += [self._tell(device, facts | part, now) for part in _parts(counts[device], one.gaps)]
             for name, share in _shares(one.figures, one.online):
                 tags.append(self._catalogue.intern(device, f"{name}_1d", ValueKind.FLOAT64, "%").id)
                 values.append(100 * share)
         batch = Batch.of(Lane.FLOAT, tags, begin, values, 0, np.full(len(tags), revision, np.uint32))
-        await self._commit(self._follower.position, [batch, *events] if tags else events, [(Level.DAY, batch)])
+        await self._commit(self._follower.position, [batch, *told] if tags else told)
+
+
+def _parts(counts: Mapping[str, Sequence[float]], gaps: Sequence[Gap]) -> Iterator[dict[str, Any]]:
+    """Yield what is told of a day, some tags and gaps at a time: an event has its limits."""
+    names = list(counts)
+    parts = max(1, -(-len(names) // PART_TAGS), -(-len(gaps) // PART_TAGS))
+    for part in range(parts):
+        chosen = slice(part * PART_TAGS, (part + 1) * PART_TAGS)
+        tags = {name: counts[name] for name in names[chosen]}
+        yield {"part": part + 1, "parts": parts, "tags": tags, "gaps": [gap.as_json() for gap in gaps[chosen]]}
 
 
 def _shares(figures: Figures, online: float | None) -> list[tuple[str, float]]:
@@ -188,5 +212,3 @@ def _add(rows: Rows, record: Record | None, stored: int) -> None:
     elif isinstance(record, Waveform):
         one = np.array([record.tag], np.int32), np.array([record.ts], np.int64), np.array([record.quality], np.uint32)
         rows.add(*one, stored)
-
-

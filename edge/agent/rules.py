@@ -46,6 +46,17 @@ def rules_of(device: DriverSection, frozen_after: float | None, clock_tolerance:
     return found
 
 
+HEARTBEATS = 1.5
+"""A device that reports by itself owes a reading in so many heartbeats: it need not be told at once."""
+
+
+def owed_every(device: DriverSection, tag: TagSection, default: float) -> float:
+    """Return in how many seconds a reading of a tag is owed, `default` being the device's; 0 where none is."""
+    if device.is_polled(tag):
+        return tag.every or default
+    return HEARTBEATS * (device.heartbeat_of(tag) or 0.0)
+
+
 def _time(*given: float | None) -> float | None:
     """Return the first that is given; None for `never`."""
     first = next((each for each in given if each is not None), None)

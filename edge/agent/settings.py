@@ -85,6 +85,13 @@ class LogSection(Section):
     """How long readings may wait in memory before they are durable."""
 
 
+class QualitySection(Section):
+    """How data quality is counted; the rules stand with tags, devices and the site."""
+
+    timely: Duration = 10.0
+    """A reading that is in the log later than this after its source time counts as late."""
+
+
 class SiteSection(AnalyticsSections):
     """A gateway: who it is and where it delivers. What it reads, `devices`, belongs to the drivers."""
 
@@ -108,6 +115,9 @@ class SiteSection(AnalyticsSections):
 
     log: LogSection = LogSection()
     """What is kept on this machine's disk."""
+
+    quality: QualitySection = QualitySection()
+    """How data quality is counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +147,7 @@ class Settings:
     log       limits of the log
     analytics the analytics worker's plan, None where nothing asks for a worker
     folder    where the configuration lies; relative names and secrets begin here
+    quality   how data quality is counted
     problems  warnings only
     """
 
@@ -147,6 +158,7 @@ class Settings:
     log: LogSection
     analytics: Mapping[str, Any] | None
     folder: Path
+    quality: QualitySection = field(default_factory=QualitySection)
     problems: tuple[Located, ...] = field(default=(), compare=False)
 
     def log_secrets(self) -> tuple[str | None, str | None]:

@@ -9,6 +9,9 @@ import pytest
 
 from buffer.follower import Follower
 from buffer.log import Log, open_log
+from buffer.quality_days import TagDay, days, gaps, storing
+from buffer.salvage import salvage
+from buffer.vault import Vault
 from edge.core.clock import SystemClock, VirtualClock
 from tests.buffer.support import everything, numbered, values, waveform
 
@@ -112,3 +115,31 @@ async def test_position_and_state_outlive_damage_of_the_file(tmp_path: Path, sec
         assert (follower.position, follower.state) == (1, b"the state")
         await log.append([numbered(5000, 1)])
         assert log.statistics().position > 1
+
+
+@pytest.mark.parametrize("version", [5, 6])
+async def test_an_older_log_gains_the_tables_of_data_quality_and_a_damaged_one_keeps_their_rows(
+    tmp_path: Path, version: int
+) -> None:
+    path = tmp_path / "log.sqlite3"
+    path.write_bytes((Path(__file__).parent / "databases" / f"format-{version}.sqlite3").read_bytes())
+    async with open_log(path, SystemClock(), followers=["quality"], commit_interval_s=0.001) as log:
+        follower = log.followers["quality"]
+        await follower.commit(follower.position, b"", more=storing([(9, 1, *range(10))], {1: 7}, [(3, 4, 1, True)]))
+        kept = TagDay(9, 1, tuple(map(float, range(10))), 7)
+        assert await days(follower.fetch, 0, 9) == [kept]
+    salvage(path, Vault(None))
+    async with open_log(path, SystemClock(), followers=["quality"]) as log:
+        assert await days(log.followers["quality"].fetch, 0, 9) == [kept]
+        assert await gaps(log.followers["quality"].fetch, 0, 9) == [(3, 4, 1, True)]
+
+
+async def test_the_last_400_days_with_counts_are_kept(tmp_path: Path) -> None:
+    async with open_log(tmp_path / "log.sqlite3", SystemClock(), followers=["quality"], commit_interval_s=0.001) as log:
+        follower = log.followers["quality"]
+        rows = [(day, 1, *range(10)) for day in range(20_000, 20_410)]
+        ends = [(day * 86_400 * 10**9, day * 86_400 * 10**9 + 1, 1, True) for day in range(20_000, 20_410)]
+        await follower.commit(follower.position, b"", more=storing(rows, {}, ends))
+        await log.prune()
+        assert [row.day for row in await days(follower.fetch, 0, 2**40)] == list(range(20_010, 20_410))
+        assert len(await gaps(follower.fetch, 0, 2**62)) == 401  # a day may begin before midnight UTC
