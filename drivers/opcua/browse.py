@@ -15,13 +15,14 @@ from drivers.opcua.client import FAILURES, REQUEST_TIMEOUT_S, Connection, open_c
 from drivers.opcua.limits import Limits, read_limits
 from drivers.opcua.section import OpcUaSection
 from drivers.opcua.security import Security
+from drivers.opcua.units import NAME as UNITS_NAME
+from drivers.opcua.units import shown as shown_unit
 from edge.core.errors import Disconnected, WrongInput
 from edge.core.language import say
 from edge.core.quality import describe
 
 PAGE_MAX = 500
 VALUE_CHARS_MAX = 60
-UNITS_NAME = "EngineeringUnits"
 _OBJECTS = ua.NodeId(ua.Int32(ua.ObjectIds.ObjectsFolder))
 _HAS_PROPERTY = ua.NodeId(ua.Int32(ua.ObjectIds.HasProperty))
 _WILD = re.compile(r"[*?]")
@@ -262,9 +263,7 @@ async def _describe(connection: Connection, limits: Limits, nodes: Sequence[_Nod
         bits = bits if isinstance(bits, int) else 1
         shown.access = ("r" if bits & 1 else "") + ("w" if bits & 2 else "")
     for node, unit in zip(with_units, units, strict=True):
-        content = _content(unit)
-        label = getattr(content, "DisplayName", None)
-        node.shown.unit = (label.Text or "") if isinstance(label, ua.LocalizedText) else ""
+        node.shown.unit = shown_unit(_content(unit))
 
 
 async def _read(

@@ -31,7 +31,11 @@ class _Suspended:
 
 
 class OpcUaDriver:
-    """Implements `drivers.api.Driver`, `Counting` and `Certified`."""
+    """Implements `drivers.api.Driver`, `Counting`, `Certified`, `Repeating` and `Measuring`.
+
+    units     by tag id, the unit that the server told last
+    repeated  by tag id, how often a notification brought the reading before again
+    """
 
     def __init__(self, section: OpcUaSection, context: DeviceContext) -> None:
         self.section = section
@@ -40,6 +44,8 @@ class OpcUaDriver:
         self._security = Security(section, context)
         self._suspended: _Suspended | None = None
         self._counters = dict.fromkeys(_COUNTERS, 0)
+        self.units: dict[int, str] = {}
+        self.repeated: Counter[int] = Counter()
         for name, tag in section.tags.items():
             if tag.type is not None and not tag.spreads:
                 self.intern(name, ValueKind.WAVEFORM if tag.rate else ValueKind(tag.type), tag.unit)

@@ -78,6 +78,8 @@ class Items:
         self.left_out = 0
         self.moment = 0.0
         self._decode = decode
+        self._repeated: list[int] = []
+        self._asked = np.empty(0, np.bool_)  # its last row was read: a notification of the same repeats nothing
         self._bands: list[float] = []
         self._reported = np.empty(0)
         self._ids = np.empty(0, np.int32)
@@ -119,18 +121,22 @@ class Items:
         self._last_ts = np.append(self._last_ts, np.full(more, NO_TIME))
         self._reported = np.append(self._reported, np.full(more, self.moment))
         self._last_status = np.append(self._last_status, np.zeros(more, np.uint32))
+        self._asked = np.append(self._asked, np.zeros(more, np.bool_))
         for lane in Lane:
             values = np.zeros(n, lane.dtype)
             if lane in self._last_value:
                 values[: n - more] = self._last_value[lane]
             self._last_value[lane] = values
 
-    def batches(self, values: Values, now: int, *, late: bool = False, changed: bool = False) -> list[Batch]:
+    def batches(
+        self, values: Values, now: int, *, late: bool = False, changed: bool = False, read: bool = False
+    ) -> list[Batch]:
         """Return one batch a lane of what is new, in the message's order; `now` (ns) where a value has no time.
 
         A value of another type than its tag's is converted, or is BadTypeMismatch. Unknown handles are left out.
         `late` values are older than what came before; they are all returned, and change nothing of the last rows.
         With `changed`, a row is new only when value or status differ, beyond the dead-band, whatever its time.
+        `read`: the gateway has asked for them, so what repeats is not the server's doing.
         """
         self._grow()
         lanes: dict[Lane, list[Rows]] = {}
@@ -141,7 +147,7 @@ class Items:
         for lane, rows in list(self._one_by_one(rest, now)):
             lanes.setdefault(lane, []).append(rows)
         self._grow()  # parts that were not known before
-        return [batch for lane, parts in lanes.items() if len(batch := self._new(lane, parts, late, changed))]
+        return [batch for lane, parts in lanes.items() if len(batch := self._new(lane, parts, late, changed, read))]
 
     def _place(self, run: Run, now: int, lanes: dict[Lane, list[Rows]], rest: list[tuple[int, int, Any]]) -> None:
         """Put a run's rows into the lanes of their tags; those that need a conversion of their own into `rest`."""
@@ -220,6 +226,11 @@ class Items:
         gone = int(StatusCode.BAD_OUT_OF_RANGE)  # an array that has become shorter
         return rows + [(each, (ts, None, gone)) for each in form.handles.values() if each not in present]
 
+    def take_repeated(self) -> list[int]:
+        """Return the tag ids of readings that came again, once."""
+        taken, self._repeated = self._repeated, []
+        return taken
+
     def take_waveforms(self) -> list[Waveform]:
         """Return the waveforms that came, once."""
         taken, self.waveforms = self.waveforms, []
@@ -247,7 +258,7 @@ class Items:
         elif status & _OVERFLOW_BITS == _OVERFLOW and (last := int(self._last_ts[handle])) != NO_TIME:
             self.overflows.append((handle, last, ts))
 
-    def _new(self, lane: Lane, parts: list[Rows], late: bool, changed: bool) -> Batch:
+    def _new(self, lane: Lane, parts: list[Rows], late: bool, changed: bool, read: bool) -> Batch:
         """Join parts in the message's order, without rows that repeat their tag's last one."""
         place, handle, ts, value, status = (
             parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
@@ -268,9 +279,14 @@ class Items:
             if changed and lane is not Lane.TEXT:
                 equal |= np.abs(last[handle] - value) <= np.array(self._bands)[handle]
             keep = ~(same & equal)
+            if not changed and not read:
+                again = handle[~keep]
+                self._repeated += self._ids[again[~self._asked[again]]].tolist()
+                self._asked[again] = False
             handle, ts, value, status = handle[keep], ts[keep], value[keep], status[keep]
         self._last_ts[handle], self._last_status[handle], last[handle] = ts, status, value
         self._reported[handle] = self.moment
+        self._asked[handle] = read or changed
         return Batch.of(lane, self._ids[handle], ts, value, status)
 
     def repeat(self, handles: npt.NDArray[np.int64], now: int) -> list[Batch]:

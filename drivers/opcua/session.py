@@ -136,6 +136,7 @@ class OpcUaSession:
         first = await self._variables.read(items)
         fresh = [item for item in items if item.handle < 0 or item.guessed]
         await self._variables.describe([item for item in fresh if not self._nothing_found(item)], first)
+        await self._variables.ask_units(items)
         self._beating = [item for item in model.items if self._heartbeat(item)]
         if model.lost_at is not None and self._driver.section.history:
             self._miss(items, first)
@@ -170,7 +171,7 @@ class OpcUaSession:
             values.rest.append((at, item.handle, data))
             where = item.node.to_string() if item.tag.spreads and item.node is not None else item.tag.node
             item.shown = f"{where} = {data.Value.Value if data.Value else None!r}"
-        return self._rows(values)
+        return self._rows(values, read=True)
 
     # -- subscribing
 
@@ -315,7 +316,7 @@ class OpcUaSession:
     async def _care(self) -> None:
         """Poll what is due; now and then ask the server, and try again what was refused."""
         if found := await self._polling.poll():
-            self.model.ready += self._rows(found)
+            self.model.ready += self._rows(found, read=True)
         self._note_gone()
         self._note_overflows()
         if self.model.gaps:
@@ -356,10 +357,14 @@ class OpcUaSession:
                     records += [event for event in found if event is not None]
         return records
 
-    def _rows(self, values: Values, rows: Items | None = None, *, changed: bool = False) -> list[Record]:
+    def _rows(
+        self, values: Values, rows: Items | None = None, *, changed: bool = False, read: bool = False
+    ) -> list[Record]:
         rows = self.model.rows if rows is None else rows
         rows.moment = self._clock.monotonic()
-        return [*rows.batches(values, self._clock.now(), changed=changed), *rows.take_waveforms()]
+        batches = rows.batches(values, self._clock.now(), changed=changed, read=read)
+        self._driver.repeated.update(rows.take_repeated())
+        return [*batches, *rows.take_waveforms()]
 
     # -- what is done beside
 

@@ -49,7 +49,7 @@ class Ingest:
         self._plausibility = Plausibility()
         self._plans: dict[int, _Plan] = {}
         self._kept: Mapping[int, list[int | float]] = {}
-        self._units: Mapping[int, str] = {}
+        self._wrong_unit = np.empty(0, np.int32)
         self._deadband = self._reported = np.empty(0)
         self._reported_quality = np.empty(0, np.uint32)
         self._reported_ts = np.empty(0, np.int64)
@@ -80,13 +80,10 @@ class Ingest:
                 self._heartbeat = np.append(self._heartbeat, 1e9 * (rule.heartbeat or np.inf))
         self._known_id = self._catalogue.last_id
         self._plans.clear()
-        self.doubt_units(self._units)
 
     def doubt_units(self, wrong: Mapping[int, str]) -> None:
         """Say which tags, by id, the device gives in another unit than the configuration."""
-        self._units = wrong
-        for place, tag in enumerate(self._ids.tolist()):
-            self._plausibility.doubt_unit(place, tag in wrong)
+        self._wrong_unit = np.array(sorted(wrong), np.int32)
 
     def state(self) -> dict[int, list[int | float]]:
         """Return by tag id what the rules keep of earlier readings, for the next run."""
@@ -103,7 +100,7 @@ class Ingest:
         a value after the tag's heartbeat. `now` is the gateway's clock, ns. Into `tally` it is counted what was read,
         what of it was bad, and what was left out.
         """
-        marked, keep = self._judge(_without_nonsense(batch), now)
+        marked, keep = self._judge(self._in_its_unit(_without_nonsense(batch)), now)
         kept = marked if keep is None else marked.take(keep)
         if tally is not None:
             tally.read += len(marked)
@@ -113,6 +110,14 @@ class Ingest:
                 tally.filtered += len(marked) - len(kept)
                 tally.left_out.append(marked.take(~keep))
         return kept
+
+    def _in_its_unit(self, batch: Batch) -> Batch:
+        """Return the batch with values in a doubted unit marked."""
+        if not len(self._wrong_unit) or batch.lane is Lane.TEXT:
+            return batch
+        quality = batch.quality.copy()
+        self._plausibility.mark("unit", np.flatnonzero(np.isin(batch.tag, self._wrong_unit)), quality)
+        return replace(batch, quality=quality)
 
     def _judge(self, batch: Batch, now: int) -> tuple[Batch, npt.NDArray[np.bool_] | None]:
         """Return the batch with implausible values marked, and a mask of what to keep; None for all."""

@@ -66,7 +66,6 @@ class Plausibility:
 
     def __init__(self) -> None:
         self._low = self._high = self._rate = self._frozen = self._clock = np.empty(0)
-        self._wrong_unit = np.empty(0, np.bool_)
         self._held = np.empty(0, np.int64)  # the bits of the value that stands still
         self._held_ns = np.empty(0, np.int64)
         self._held_ts = np.empty(0, np.int64)
@@ -82,14 +81,9 @@ class Plausibility:
         self._rate = np.append(self._rate, limits.rate)
         self._frozen = np.append(self._frozen, limits.frozen_ns)
         self._clock = np.append(self._clock, limits.clock_ns)
-        self._wrong_unit = np.append(self._wrong_unit, False)
         self._held, self._held_ns = np.append(self._held, np.int64(0)), np.append(self._held_ns, np.int64(-1))
         self._held_ts, self._seen_ts = np.append(self._held_ts, NEVER), np.append(self._seen_ts, NEVER)
         self._plausible, self._plausible_ts = np.append(self._plausible, np.nan), np.append(self._plausible_ts, NEVER)
-
-    def doubt_unit(self, place: int, doubted: bool) -> None:
-        """Say whether the device tells another unit for a tag than the configuration."""
-        self._wrong_unit[place] = doubted
 
     def turns(self, rows: npt.NDArray[np.intp], at: npt.NDArray[np.intp], more: npt.NDArray[np.bool_]) -> list[Turn]:
         """Return the rows that need more than their own value, each turn with one of a tag, in the tag's order.
@@ -126,11 +120,9 @@ class Plausibility:
     ) -> None:
         """Put into `quality`, whose rows are those of the whole batch, what each value says by itself."""
         number = value[rows]
-        if self._wrong_unit.any():
-            self._mark("unit", rows[self._wrong_unit[at]], quality)
         outside = (number < self._low[at]) | (number > self._high[at])
         if outside.any():
-            self._mark("range", rows[outside], quality)
+            self.mark("range", rows[outside], quality)
 
     def judge(
         self,
@@ -154,7 +146,7 @@ class Plausibility:
         if len(turn.standing):
             self._judge_standing(turn, ts, value, bad_mask(told[turn.rows]), quality)
 
-    def _mark(self, rule: str, rows: npt.NDArray[np.intp], quality: npt.NDArray[np.uint32]) -> None:
+    def mark(self, rule: str, rows: npt.NDArray[np.intp], quality: npt.NDArray[np.uint32]) -> None:
         """Give rows the code of a rule where they have none as severe."""
         code = np.uint32(CODES[rule])
         worse = rows[(quality[rows] >> 30) < (code >> 30)]
@@ -181,7 +173,7 @@ class Plausibility:
         known = seen != NEVER
         wrong |= known & (np.where(known, seen, when) - when > tolerance)
         self._seen_ts[at] = np.where(unreached, NEVER, when)
-        self._mark("clock", rows[wrong], quality)
+        self.mark("clock", rows[wrong], quality)
 
     def _judge_rate(
         self, turn: Turn, ts: npt.NDArray[np.int64], value: npt.NDArray[Any], quality: npt.NDArray[np.uint32]
@@ -196,7 +188,7 @@ class Plausibility:
         # Against the last plausible value: a spike is one reading, and a real step is believed once it can be true.
         jumped = usable & known & (seconds > 0) & (np.abs(number - self._plausible[at]) > self._rate[at] * seconds)
         if jumped.any():
-            self._mark("rate", rows[jumped], quality)
+            self.mark("rate", rows[jumped], quality)
         fine = usable & ~jumped & (~known | (seconds > 0))
         self._plausible[at[fine]], self._plausible_ts[at[fine]] = number[fine], when[fine]
 
@@ -222,7 +214,7 @@ class Plausibility:
         self._held_ts[at] = np.where(answered, np.maximum(when, np.where(same, since, NEVER)), NEVER)
         frozen = answered & (stood >= self._frozen[at])
         if frozen.any():
-            self._mark("frozen", rows[frozen], quality)
+            self.mark("frozen", rows[frozen], quality)
 
     def state(self, place: int) -> list[int | float]:
         """Return what is kept of a tag's earlier readings, without when it was heard last."""

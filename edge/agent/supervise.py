@@ -8,9 +8,10 @@ from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from drivers.api import Driver
+from drivers.api import Driver, Measuring
 from edge.agent.ingest import Ingest
 from edge.agent.tallying import Tallying
+from edge.agent.unit_watch import UnitWatch
 from edge.core.batch import Batch, Event, Lane, Record, Severity, Waveform
 from edge.core.cancelling import check_cancelled
 from edge.core.catalogue import Catalogue, ValueKind
@@ -78,6 +79,11 @@ class Supervisor:
     put: Callable[[Record | None, Tally | None], Awaitable[None]]
     tallying: Tallying
     jitter: random.Random = field(default_factory=random.Random)
+    _units: UnitWatch = field(init=False)
+    _units_known: int = 0
+
+    def __post_init__(self) -> None:
+        self._units = UnitWatch(self.health.name, self.catalogue)
 
     async def run(self) -> None:
         """Read the device until cancelled. Reconnects with exponential back-off and full jitter.
@@ -144,6 +150,8 @@ class Supervisor:
         health.last_read = self.clock.now()
         if health.state is not DeviceState.CONNECTED:
             await self._found()
+        if isinstance(self.driver, Measuring) and len(self.driver.units) != self._units_known:
+            await self._look_at_units(self.driver.units)
         for record in records:
             if isinstance(record, Waveform):
                 health.values_read += 1
@@ -156,6 +164,14 @@ class Supervisor:
                 await self.put(record, None)
             else:
                 await self._store(record)
+
+    async def _look_at_units(self, told: Mapping[int, str]) -> None:
+        """Tell where the device gives another unit than the configuration, and doubt what comes from there."""
+        self._units_known = len(told)
+        for event in self._units.look(told, self.clock.now()):
+            log.warning("%s", event.message)
+            await self.put(event, None)
+        self.ingest.doubt_units(self._units.wrong)
 
     async def _store(self, batch: Batch) -> None:
         tally = self.tallying.tally
@@ -171,6 +187,7 @@ class Supervisor:
         health = self.health
         returned = health.state is DeviceState.LOST
         self._enter(DeviceState.CONNECTED)
+        self._units_known = -1
         log.info(say("{device}: connected", device=health.name))
         kind, words = ("device_returned", "is back") if returned else ("device_connected", "is connected")
         await self.put(Event(self.clock.now(), health.name, kind, Severity.INFO, f"{health.name} {words}"), None)

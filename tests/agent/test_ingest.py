@@ -187,7 +187,7 @@ def test_a_clock_that_is_behind_is_noticed_when_the_device_has_settled_and_histo
 
 
 def test_a_tag_in_another_unit_than_configured_is_bad_until_that_is_mended() -> None:
-    ingest = Ingest("plc", {"tag1": TagRule(valid=(0, 9))}, CATALOGUE)
+    ingest = Ingest("plc", {"tag2": TagRule(valid=(0, 9))}, CATALOGUE)
     batch = Batch.of(Lane.FLOAT, [1, 2], 0, [3.0, 4.0])
     ingest.doubt_units({1: "degF"})
     assert ingest.take(batch).quality.tolist() == [StatusCode.BAD_CONFIGURATION_ERROR, 0]

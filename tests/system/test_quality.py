@@ -1,0 +1,56 @@
+"""What a device says wrongly reaches the brain with its code, and with what the device said."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from edge.core.clock import SystemClock
+from edge.core.quality import StatusCode, describe
+from simulators.broker import start_broker
+from simulators.pki import make_pki
+from tests.support import until
+from tests.system.test_ledger import at_work, brain, told, uplink_settings
+from tests.uplink.support import SITE
+from uplink.receiver.lines import reading
+
+S = 10**9
+COUNTED = "SELECT count(*) FROM reading"
+READINGS = "SELECT gateway, device, tag, ts, value, unit, quality, kind FROM reading ORDER BY ts"
+
+
+def recording(now: int) -> tuple[str, list[tuple[float, str]]]:
+    """A recording that ends now, and what must become of each reading."""
+    frozen = "UncertainLastUsableValue"
+    steps: list[tuple[float, float, str]] = [
+        (-60, 20.0, "Good"), (-59, float("nan"), "BadOutOfRange"), (-58, 20.5, "Good"),
+        (-57, 151.0, "BadOutOfRange"), (-56, 80.0, "UncertainSensorNotAccurate"), (-55, 21.0, "Good"),
+        (-54, 22.0, "Good"), (-50, 22.0, "Good"), (-44, 22.0, frozen), (-43, 22.5, "Good"),
+        (3500, 23.0, "BadInvalidTimestamp"),
+    ]  # fmt: skip
+    lines = [f"{now + round(at * S)},oven,temperature,{value}" for at, value, _ in steps]
+    return "\n".join(["ts,device,tag,value", *lines]) + "\n", [(value, words) for _, value, words in steps]
+
+
+async def test_nan_spike_frozen_value_and_clock_jump_reach_the_brain_with_their_code_and_the_raw_value(
+    tmp_path: Path,
+) -> None:
+    text, expected = recording(time.time_ns())
+    (tmp_path / "r.csv").write_text(text)
+    pki = make_pki(tmp_path / "pki")
+    tag = {"unit": "degC", "valid": [-40, 150], "max_rate": "60 K/min", "frozen_after": "8s", "heartbeat": "1s"}
+    oven = {"replay": str(tmp_path / "r.csv"), "speed": 0, "clock_tolerance": "10min", "tags": {"temperature": tag}}
+    async with start_broker(tmp_path / "broker", pki) as broker, brain(broker.url, pki, tmp_path):
+        settings: dict[str, Any] = {"site": SITE, "devices": {"oven": oven}, "uplink": uplink_settings(broker.url, pki)}
+        file = tmp_path / "plant.yaml"
+        file.write_text(json.dumps(settings))
+        async with at_work(file, tmp_path / "data", SystemClock()) as agent:
+            await until(lambda: told(tmp_path, COUNTED) == [(len(expected),)], 20)
+            (flags,) = [device["flags"] for device in agent.describe()["devices"]]
+    found = [reading(*row) for row in told(tmp_path, READINGS)]
+    assert [describe(int(row["quality"], 16)) for row in found] == [words for _, words in expected]
+    bad = [row for row in found if int(row["quality"], 16) & 0x80000000]
+    assert [(row["value"], row["raw"]) for row in bad] == [(None, "NaN"), (None, 151.0), (None, 23.0)]
+    assert [row["value"] for row in found if row not in bad] == [20.0, 20.5, 80.0, 21.0, 22.0, 22.0, 22.0, 22.5]
+    assert flags == {"range": 1, "rate": 1, "frozen": 1, "clock": 1}
+    assert StatusCode.BAD_INVALID_TIMESTAMP.words == "BadInvalidTimestamp"
