@@ -1,9 +1,7 @@
 """Between driver and log: plausibility and report by exception, over whole columns at once."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +11,7 @@ from edge.agent.rules import TagRule
 from edge.core.batch import Batch, History, Lane
 from edge.core.catalogue import Catalogue, Tag, ValueKind
 from edge.core.ledger import Tally
-from edge.core.quality import StatusCode, bad_mask
+from edge.core.quality import bad_mask
 
 _NUMBERS = (ValueKind.FLOAT64, ValueKind.INT64, ValueKind.UINT64)
 _PLANS_MAX = 16
@@ -56,7 +54,7 @@ class Ingest:
         self._heartbeat = np.empty(0)
 
     @property
-    def flags(self) -> Counter[str]:
+    def flags(self) -> Mapping[str, int]:
         """How many readings broke each rule since the start."""
         return self._plausibility.flags
 
@@ -100,7 +98,7 @@ class Ingest:
         a value after the tag's heartbeat. `now` is the gateway's clock, ns. Into `tally` it is counted what was read,
         what of it was bad, and what was left out.
         """
-        marked, keep = self._judge(self._in_its_unit(_without_nonsense(batch)), now)
+        marked, keep = self._judge(self._in_its_unit(self._without_nonsense(batch)), now)
         kept = marked if keep is None else marked.take(keep)
         if tally is not None:
             tally.read += len(marked)
@@ -110,6 +108,17 @@ class Ingest:
                 tally.filtered += len(marked) - len(kept)
                 tally.left_out.append(marked.take(~keep))
         return kept
+
+    def _without_nonsense(self, batch: Batch) -> Batch:
+        """Return the batch with numbers that are none, as a sensor gives that has failed, marked out of range."""
+        if batch.lane is not Lane.FLOAT or np.isfinite(batch.value).all():
+            return batch
+        nonsense = ~np.isfinite(batch.value) & ~bad_mask(batch.quality)
+        if not nonsense.any():  # a bad row has no value
+            return batch
+        quality = batch.quality.copy()
+        self._plausibility.mark("range", np.flatnonzero(nonsense), quality)
+        return replace(batch, quality=quality)
 
     def _in_its_unit(self, batch: Batch) -> Batch:
         """Return the batch with values in a doubted unit marked."""
@@ -186,13 +195,3 @@ def _limits(rule: TagRule, kind: ValueKind) -> Limits:
         1e9 * rule.frozen_after if rule.frozen_after and number else np.inf,
         1e9 * rule.clock_tolerance if rule.clock_tolerance else np.inf,
     )
-
-
-def _without_nonsense(batch: Batch) -> Batch:
-    """Return the batch with numbers that are none, as a sensor gives that has failed, marked out of range."""
-    if batch.lane is not Lane.FLOAT or np.isfinite(batch.value).all():
-        return batch
-    nonsense: npt.NDArray[Any] = ~np.isfinite(batch.value) & ~bad_mask(batch.quality)
-    if not nonsense.any():
-        return batch
-    return replace(batch, quality=np.where(nonsense, np.uint32(StatusCode.BAD_OUT_OF_RANGE), batch.quality))

@@ -3,7 +3,6 @@
 What breaks a rule keeps its value and gets the StatusCode of the rule. A tag without a rule costs nothing.
 """
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -73,7 +72,7 @@ class Plausibility:
         self._plausible_ts = np.empty(0, np.int64)
         self._seen_ts = np.empty(0, np.int64)
         self._settled_at = NEVER
-        self.flags: Counter[str] = Counter()
+        self.flags = dict.fromkeys(CODES, 0)
 
     def add(self, limits: Limits) -> None:
         """Take up a tag, at the next place."""

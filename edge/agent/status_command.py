@@ -45,6 +45,8 @@ def render(status: dict[str, Any]) -> str:
         reason = f": {device['reason']}" if device["reason"] else ""
         values = say("{read} values, {bad} bad", read=device["values_read"], bad=device["values_bad"])
         lines.append(f"  {device['name']:<16} {device['state']:<10} {values}{reason}")
+        if broken := [f"{rule} {count}" for rule, count in device.get("flags", {}).items() if count]:
+            lines.append(f"  {'':<27} " + say("doubted: {rules}", rules=", ".join(broken)))
         if reason and device["hint"]:
             lines.append(f"  {'':<27} {device['hint']}")
         lines += [f"  {'':<27} {word}" for word in _certificates(device.get("certificates", ()), status["now"])]

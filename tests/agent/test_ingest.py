@@ -193,7 +193,7 @@ def test_a_tag_in_another_unit_than_configured_is_bad_until_that_is_mended() -> 
     assert ingest.take(batch).quality.tolist() == [StatusCode.BAD_CONFIGURATION_ERROR, 0]
     ingest.doubt_units({})
     assert ingest.take(batch).quality.tolist() == [0, 0]
-    assert ingest.flags == {"unit": 1}
+    assert ingest.flags == dict.fromkeys(CODES, 0) | {"unit": 1}
 
 
 def test_what_is_true_or_false_may_stand_still() -> None:

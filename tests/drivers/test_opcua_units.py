@@ -21,7 +21,7 @@ NOW = 1_767_225_600 * 10**9
 async def unit(node: Node, text: str) -> None:
     information = ua.EUInformation(DisplayName=ua.LocalizedText(text))
     kind = ua.NodeId(ua.Int32(ua.ObjectIds.EUInformation))
-    name = ua.NodeId.from_string(f"ns=2;s={node.nodeid.Identifier}.EU")
+    name = ua.NodeId.from_string(f"ns=2;s={text}.EU")
     await node.add_property(name, ua.QualifiedName("EngineeringUnits"), information, datatype=kind)
 
 

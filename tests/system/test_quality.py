@@ -1,16 +1,26 @@
 """What a device says wrongly reaches the brain with its code, and with what the device said."""
 
+import asyncio
 import json
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from buffer import quality_days
+from edge.agent.app import LOG_NAME
+from edge.agent.cli import main
 from edge.core.clock import SystemClock
-from edge.core.quality import StatusCode, describe
+from edge.core.quality import describe
 from simulators.broker import start_broker
+from simulators.faults import SteppedClock
+from simulators.modbus import serve_tcp
 from simulators.pki import make_pki
 from tests.support import until
-from tests.system.test_ledger import at_work, brain, told, uplink_settings
+from tests.system.test_ledger import at_work, brain, has_read, machine, plant, told, uplink_settings
 from tests.uplink.support import SITE
 from uplink.receiver.lines import reading
 
@@ -52,5 +62,34 @@ async def test_nan_spike_frozen_value_and_clock_jump_reach_the_brain_with_their_
     bad = [row for row in found if int(row["quality"], 16) & 0x80000000]
     assert [(row["value"], row["raw"]) for row in bad] == [(None, "NaN"), (None, 151.0), (None, 23.0)]
     assert [row["value"] for row in found if row not in bad] == [20.0, 20.5, 80.0, 21.0, 22.0, 22.0, 22.0, 22.5]
-    assert flags == {"range": 1, "rate": 1, "frozen": 1, "clock": 1}
-    assert StatusCode.BAD_INVALID_TIMESTAMP.words == "BadInvalidTimestamp"
+    assert flags == {"unit": 0, "range": 2, "rate": 1, "frozen": 1, "clock": 1}
+
+
+async def test_a_device_that_is_read_is_counted_while_the_agent_runs_and_over_a_restart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = SteppedClock()
+    arguments = ["quality", str(tmp_path / "plant.yaml"), "--data-dir", str(tmp_path / "data"), "--json"]
+    async with serve_tcp({1: machine()}) as server:
+        file = plant(tmp_path, {"press": server.port})
+        before = 0
+        for _ in range(2):
+            async with at_work(file, tmp_path / "data", clock) as agent:
+                await has_read(agent, "press", 10)
+                watch = agent._quality
+                assert watch is not None
+                watch._hurry.set()  # as after a minute
+                await until(lambda: days_of(tmp_path, 1) > 0)
+                assert await asyncio.to_thread(main, arguments) == 0
+                assert '"device": "press"' in capsys.readouterr().out
+            health = next(each for each in agent.describe()["devices"])
+            assert days_of(tmp_path, 1) == health["values_read"] + before
+            before = days_of(tmp_path, 1)
+            assert days_of(tmp_path, 2) == before, "what a dead-band left out was good and is counted"
+
+
+def days_of(folder: Path, column: int) -> int:
+    """The sum of a column of what was counted."""
+    with closing(sqlite3.connect(folder / "data" / LOG_NAME)) as db:
+        ((count,),) = db.execute(f"SELECT ifnull(sum({quality_days.COUNTS[column]}), 0) FROM quality_day")
+    return int(count)
