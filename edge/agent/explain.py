@@ -8,6 +8,7 @@ from typing import Any
 from edge.agent.explain_watch import explain_watch, watch_text, watches_of
 from edge.agent.loader import load
 from edge.agent.settings import Device
+from edge.analytics.condition.chatter import BAND_HZ, INDEX_LIMIT, LEVEL_DB, TURNS_MIN, VARIANCE_LIMIT
 from edge.analytics.condition.lines import block_needed, level_needed
 from edge.analytics.condition.names import SAMPLES_MAX, order_name
 from edge.analytics.condition.section import MachineSection, Source, sources
@@ -77,6 +78,8 @@ def explanation(device: Device, machine: MachineSection) -> dict[str, Any]:
     found["blocks"] = [_block(device, machine, source, found.get("needed")) for source in waves]
     if machine.tacho is not None:
         found["tracking"] = _tracking(machine, machine.tacho, shaft, found["blocks"])
+    if machine.chatter is not None:
+        found["chatter"] = _chatter(machine, shaft)
     if machine.operations is not None:
         found["operations"] = machine.operations.plan(device.section.tags)
     gate = machine.gate(device.section.tags)
@@ -141,6 +144,8 @@ def _text(found: dict[str, Any]) -> str:
     rows += ["", *(row for block in found["blocks"] for row in _block_rows(block))] if found["blocks"] else []
     if "tracking" in found:
         rows += ["", *_tracking_rows(found["tracking"])]
+    if "chatter" in found:
+        rows += ["", *_chatter_rows(found["chatter"])]
     if "operations" in found:
         rows += ["", *_operation_rows(found["operations"])]
     gate = found["running"]
@@ -223,6 +228,29 @@ def _tracking_rows(tracking: dict[str, Any]) -> list[str]:
     for tag, step in tracking["resolution_orders"].items():
         rows.append(say("  {tag}: resolution {step:.4f} orders at the rated speed", tag=tag, step=step))
     return rows
+
+
+def _chatter(machine: MachineSection, shaft: float) -> dict[str, Any]:
+    """Return what chatter is judged by, at the rated speed."""
+    assert machine.chatter is not None
+    teeth = machine.chatter.plan()["teeth"]
+    return {
+        "teeth": machine.chatter.teeth, "tooth_hz": teeth * shaft if teeth else None,
+        "seconds_least": TURNS_MIN / shaft,
+        "index_above": INDEX_LIMIT, "variance_above": VARIANCE_LIMIT, "level_db": LEVEL_DB, "band_hz": list(BAND_HZ),
+    }  # fmt: skip
+
+
+def _chatter_rows(how: dict[str, Any]) -> list[str]:
+    low, high = how["band_hz"]
+    return [
+        say("chatter of a tool with {teeth} teeth, {low:g}–{high:g} Hz", teeth=how["teeth"], low=low, high=high)
+        + (say(", a tooth each {hz:.3f} Hz at the rated speed", hz=how["tooth_hz"]) if how["tooth_hz"] else ""),
+        say(
+            "  index and variance above {limit:g}, a line of {level:g} dB; blocks of {least:.2f} s at least",
+            limit=how["index_above"], level=how["level_db"], least=how["seconds_least"],
+        ),
+    ]  # fmt: skip
 
 
 def _operation_rows(how: dict[str, Any]) -> list[str]:

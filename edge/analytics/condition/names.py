@@ -108,6 +108,17 @@ def operation_figures_of(machine: Mapping[str, Any]) -> Iterator[Figure]:
         yield f"{tag}_operation_evidence", WAVEFORM, unit, tag
 
 
+def chatter_figures_of(machine: Mapping[str, Any]) -> Iterator[Figure]:
+    """Yield the tags that are made of a machine's cuts, in a fixed order."""
+    for tag in machine["waveforms"]:
+        yield f"{tag}_cut", TEXT, "", tag
+        yield f"{tag}_chatter_index", NUMBER, "", tag
+        yield f"{tag}_chatter_variance", NUMBER, "", tag
+        yield f"{tag}_chatter_frequency", NUMBER, "Hz", tag
+        yield f"{tag}_chatter_amplitude", NUMBER, ACCELERATION, tag
+        yield f"{tag}_chatter_evidence", WAVEFORM, ACCELERATION, tag
+
+
 def at_steady_speed(machine: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a machine of the plan without what is judged over the angle of its shaft instead."""
     return {**machine, "orders": {}} if machine.get("tracking") else machine
@@ -118,6 +129,8 @@ def all_figures_of(machine: Mapping[str, Any]) -> Iterator[Figure]:
     yield from figures_of(at_steady_speed(machine))
     if machine.get("tracking"):
         yield from order_figures_of(machine)
+    if machine.get("chatter"):
+        yield from chatter_figures_of(machine)
     if machine.get("operations"):
         yield from operation_figures_of(machine)
 

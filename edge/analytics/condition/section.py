@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from edge.analytics.condition.bearings import Bearing, bearing, find, geometry_problem, known_names, near_names
+from edge.analytics.condition.chatter_section import ChatterSection
 from edge.analytics.condition.names import REVOLUTIONS_MIN, SAMPLES_MAX, SAMPLES_MIN
 from edge.analytics.condition.operations_section import Operations
 from edge.analytics.condition.severity import LIMITS, Limits
@@ -216,6 +217,9 @@ class MachineSection(Section):
     cutting: Cutting | None = None
     """How it is known that the tool cuts."""
 
+    chatter: ChatterSection | None = None
+    """Chatter of the tool, on waveforms of acceleration."""
+
     operations: Operations | None = None
     """Tool wear by the spindle's load, compared run by run with the same operation."""
 
@@ -291,10 +295,14 @@ class MachineSection(Section):
         if self.operations is not None:
             found = self.operations.problems(tags)
             yield from (replace(each, path=("operations", *each.path)) for each in found)
-            if self.cutting is None:
-                words = say("operations need to know when the tool cuts")
+        if self.chatter is not None:
+            has_waves = any(source.is_waveform for source in sources(tags))
+            yield from (replace(each, path=("chatter", *each.path)) for each in self.chatter.problems(tags, has_waves))
+        for key in ("operations", "chatter"):
+            if getattr(self, key) is not None and self.cutting is None:
+                words = say("{key} needs to know when the tool cuts", key=key)
                 hint = say("add {example}", example="cutting: {tag: NAME, above: 5 %}")
-                yield Problem(("operations",), words, hint, on="key")
+                yield Problem((key,), words, hint, on="key")
         if self.cutting is not None:
             yield from _gate_problems("cutting", self.cutting, tags)
         gate = self.gate(tags)
@@ -347,6 +355,7 @@ def plan(device: str, machine: MachineSection, tags: Mapping[str, Any]) -> dict[
         "teeth": machine.teeth,
         "running": _gate_plan(gate, tags),
         "cutting": _gate_plan(machine.cutting, tags),
+        "chatter": machine.chatter.plan() if machine.chatter else None,
         "operations": machine.operations.plan(tags) if machine.operations else None,
         "tracking": machine.tacho.plan(tags) if machine.tacho else None,
         "velocities": {source.tag: source.factor for source in found if not source.is_waveform},

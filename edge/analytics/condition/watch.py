@@ -9,6 +9,7 @@ import numpy as np
 
 from edge.analytics.condition import block
 from edge.analytics.condition.baseline import Baseline, speed_bin
+from edge.analytics.condition.chatter_watch import ChatterWatch
 from edge.analytics.condition.diagnosis import CLIPPED_MAX, FLAT_MAX, Diagnosis, diagnose
 from edge.analytics.condition.gate import CONFIRM, Confirmed, Gate
 from edge.analytics.condition.judge import Finding, Judge
@@ -388,7 +389,9 @@ def operators_of(machine: Mapping[str, Any]) -> Iterator[Operator]:
     yield MachineWatch(at_steady_speed(machine))
     if machine.get("tracking"):
         yield OrderWatch(machine)
-    if machine.get("operations"):
+    if machine.get("chatter") and machine["cutting"]:
+        yield ChatterWatch(machine)
+    if machine.get("operations") and machine["cutting"]:
         yield OperationWatch(machine)
 
 
