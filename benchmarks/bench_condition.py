@@ -7,7 +7,6 @@ process, so that no peer pays for fresh pages. Times are CPU times: the machine 
 """
 
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -151,17 +150,6 @@ def fftw_chain(size: int) -> Callable[[], object] | None:
     return run
 
 
-FIRST = """
-import time
-import numpy as np
-from edge.analytics.condition import block as b, watch
-from edge.analytics.wire import resident_mb
-made = b.plan(25600, 25600.0, 1480.0, {}, (2560.0, 7679.5))
-b.features(np.random.default_rng(1).normal(size=25600), made, np.empty(b.SIZE))
-print(time.process_time(), resident_mb())
-"""
-
-
 def main() -> int:
     """Print the table. Returns 1 when a target is missed."""
     x = np.random.default_rng(1).normal(size=SIZE)
@@ -190,11 +178,6 @@ def main() -> int:
         print(f"{name:16} {us:8.0f} µs  {ratio:6.2f} × the kernel  (target ≥ {target:g}) {verdict}")
     if chain is None:
         print("FFTW chain       not measured: pip install pyfftw beside this program to compare")
-    for way in ("a start      ", "warm cache   "):
-        done = subprocess.run([sys.executable, "-c", FIRST], capture_output=True, text=True, check=True)
-        seconds, mb = map(float, done.stdout.split())
-        print(f"{way}    {seconds:8.2f} s of CPU to the first feature, {mb:.0f} MB")
-    print("                 target: 1.5 s with a warm cache, 180 MB")
     return 1 if missed else 0
 
 

@@ -154,6 +154,8 @@ def main() -> int:
     """Serve the core on the socket whose number is the first argument. Returns the exit code."""
     # numba would load it for linear algebra that no kernel uses: 15 MB and half a second of each start.
     sys.modules["scipy"] = None  # type: ignore[assignment]
+    # And this for declarations of C functions that no kernel calls: 2 MB.
+    sys.modules["cffi"] = None  # type: ignore[assignment]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the core drains first
     link = socket.socket(fileno=int(sys.argv[1]))
     try:
