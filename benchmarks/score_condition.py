@@ -1,4 +1,4 @@
-"""What condition monitoring finds in real recordings and on a healthy plant. Thresholds are the product's: nothing is
+"""What condition monitoring finds in real recordings. Thresholds are the product's: nothing is
 tuned to a record or a collection.
 
     python benchmarks/score_condition.py --data ../shared/data
@@ -14,14 +14,9 @@ from edge.analytics.condition.baseline import Baseline
 from edge.analytics.condition.bearings import bearing
 from edge.analytics.condition.diagnosis import STANDARD_GRAVITY, diagnose
 from edge.analytics.condition.gate import Confirmed
-from edge.analytics.condition.severity import LIMITS
-from edge.analytics.condition.watch import MachineWatch
-from edge.analytics.operator import Rows
 from tests.analytics.recordings import LEARNED_S, Recorded, cwru, judged, mfpt, skab
 
 QUIET = ("none", "not_diagnosable")
-MACHINES = 20
-S = 10**9
 
 
 def bearings(name: str, records: list[Recorded]) -> None:
@@ -80,43 +75,11 @@ def lives(data: Path) -> None:
         print(f"FEMTO {file.stem}: first alarm {share}")
 
 
-def healthy_plant(hours: int) -> None:
-    """Print false alarms of machines that are well: correlated noise, a daily cycle, stops, rare outliers."""
-    limits = LIMITS["iso20816-3", "2", "rigid"]
-    settings = {
-        "rpm": 1480.0, "speed": None, "clause": limits.clause, "velocity_mm_s": list(limits.velocity),
-        "displacement_um": None, "orders": {}, "teeth": None, "waveforms": {}, "velocities": {"velocity": 1.0},
-        "running": {"tag": "running", "above": None, "hold_ns": 30 * S},
-    }  # fmt: skip
-    alarms = 0
-    for number in range(MACHINES):
-        random = np.random.default_rng(number)
-        n = hours * 360
-        noise = np.zeros(n)
-        steps = random.normal(size=n)
-        for i in range(1, n):
-            noise[i] = 0.95 * noise[i - 1] + np.sqrt(1 - 0.95**2) * steps[i]
-        day = np.sin(2 * np.pi * np.arange(n) / 8640 + random.uniform(0, 6))
-        value = random.uniform(0.4, 1.2) * (1 + 0.06 * noise + 0.05 * day)
-        value[random.random(n) < 1e-3] *= 3
-        runs = (np.arange(n) // 360 + number) % 9 != 0
-        value = np.where(runs, value, 0.02)
-        watch = MachineWatch({"device": f"m{number}", **settings})
-        slot = [watch.inputs.index(f"m{number}.{tag}") for tag in ("running", "velocity")] * n
-        at = np.repeat(10 * S * np.arange(1, n + 1), 2).tolist()
-        rows = Rows.of(slot, at, np.stack([runs.astype(float), value], axis=1).ravel().tolist())
-        alarms += sum(event.kind == "condition_alarm" for event in watch.push(rows, at[-1]).events)
-    rate = alarms / (MACHINES * hours / 24 / 30)
-    print(f"healthy plant: {alarms} false alarms of {MACHINES} machines in {hours} h: {rate:.2f} a machine-month")
-
-
 def main() -> int:
     """Print all scores."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--hours", type=int, default=168)
     arguments = parser.parse_args()
-    healthy_plant(arguments.hours)
     if not arguments.data.is_dir():
         print(f"no recordings in {arguments.data}: the rest is not scored")
         return 0

@@ -30,6 +30,18 @@ def chart(way: object, *settings: float) -> Callable[[int], Step]:
     return make
 
 
+def settled_ewma(channels: int) -> Step:
+    """Return the chart long after its start, as the published runs after a shift are of."""
+    state, alarm = np.zeros((channels, 2)), np.zeros(channels, bool)
+    state[:, 1] = 1000
+
+    def step(z: F64) -> NDArray[np.bool_]:
+        c.ewma(z, c.EWMA_WEIGHT, c.EWMA_LIMIT, state, alarm)
+        return alarm
+
+    return step
+
+
 def runs(mask: int) -> Callable[[int], Step]:
     def make(channels: int) -> Step:
         state, fired = np.zeros((channels, c.RUNS_STATE), np.int64), np.zeros(channels, np.int64)
@@ -114,10 +126,24 @@ def average_run_length(make: Callable[[int], Step], shift: float) -> float:
         (chart(c.cusum, c.CUSUM_SLACK, c.CUSUM_LIMIT), 1.0, 10.4),
         (runs(1), 0.0, 370.4),
         (runs(c.WESTERN_ELECTRIC), 0.0, 91.75),
+        (settled_ewma, 0.5, 31.3),
+        (settled_ewma, 1.0, 10.3),
+        (runs(1), 1.0, 43.9),
+        (runs(c.WESTERN_ELECTRIC), 1.0, 9.22),
     ],
-    ids=["ewma-0", "cusum4-0", "cusum4-1", "cusum5-0", "cusum5-1", "rule1-0", "western-electric-0"],
-)
+    ids=[
+        "ewma-0", "cusum4-0", "cusum4-1", "cusum5-0", "cusum5-1", "rule1-0", "western-electric-0",
+        "ewma-0.5", "ewma-1", "rule1-1", "western-electric-1",
+    ],
+)  # fmt: skip
 def test_average_run_lengths_are_the_published_ones(
     make: Callable[[int], Step], shift: float, published: float
 ) -> None:
     assert average_run_length(make, shift) == pytest.approx(published, rel=0.05)
+
+
+def test_limits_for_a_wanted_run_length_keep_it() -> None:
+    assert c.cusum_limit(0.5, 465) == pytest.approx(c.CUSUM_LIMIT, abs=0.02)
+    assert c.cusum_limit(0.5, 168) == pytest.approx(4.0, abs=0.02)
+    assert average_run_length(chart(c.cusum, 1.0, c.cusum_limit(1.0, 60)), 0.0) == pytest.approx(60, rel=0.1)
+    assert average_run_length(chart(c.ewma, 0.1, c.ewma_limit(60)), 0.0) > 60

@@ -107,12 +107,12 @@ def test_a_change_inside_a_zone_is_criterion_ii_and_teaches_nothing() -> None:
 
 def test_a_slow_drift_is_seen_below_every_limit_and_a_healthy_week_is_quiet() -> None:
     operator = watch(running=None)
-    assert alarms(days(operator, 24 * 7, 1.0, 0)) == []
+    assert alarms(days(operator, 24 * 9, 1.0, 0)) == []
     assert operator.view()["learned"] == ["velocity"]
-    found = days(operator, 12, 1.0, 24 * 7, rise=0.02)
+    found = days(operator, 14, 1.0, 24 * 9, rise=0.02)
     assert alarms(found) == [("condition_alarm", "drift")]
     (event,) = found.events
-    assert "2026-01-07T20:00" < str(event.facts["from"]) < str(event.facts["to"]), "since it began to lean"
+    assert "2026-01-09T20:00" < str(event.facts["from"]) < str(event.facts["to"]), "since it began to lean"
     values = [float(each) for each in str(event.facts["values"]).split()]
     assert len(values) == event.facts["readings"]
     assert values[-1] == pytest.approx(float(str(event.facts["value"])), rel=1e-3)

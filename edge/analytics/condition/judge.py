@@ -8,20 +8,16 @@ from statistics import median
 from typing import Any
 
 from edge.analytics.condition.baseline import Baseline
+from edge.analytics.condition.drift import Drift
 from edge.analytics.condition.gate import CONFIRM, Confirmed, ConfirmedZone
 from edge.analytics.condition.remaining import CONFIDENCE, POINTS_MIN, wiener
-from edge.analytics.condition.severity import CRITERION_II_SHARE, Limits, trip_limit, zone
+from edge.analytics.condition.severity import CRITERION_II_SHARE, Limits, alarm_limit, trip_limit, zone
 from edge.core.batch import Severity
 
 BLOCK_NS = 600 * 10**9
 """Baseline and drift are made of medians over ten minutes of running: single readings depend on each other."""
 
 HISTORY_MAX = 144
-DRIFT_SLACK = 1.5
-DRIFT_LIMIT = 10.0
-"""Of the cumulative sums, in robust sigma of the medians: about one false alarm in 10⁹ of them if they were Gaussian,
-so there is room for what they are not."""
-
 ZONE, CHANGE, HIGH, DRIFT = "zone", "criterion II", "baseline", "drift"
 
 
@@ -49,7 +45,6 @@ class Judge:
 
     borders  of the zones in its unit, None where no standard has any
     window   time and value of the last readings
-    leaning  time and value of the medians since the greater of the drift's sums left zero
     """
 
     borders: tuple[float, float, float] | None
@@ -61,16 +56,14 @@ class Judge:
     block: int = -1
     bin: int = 0
     values: list[float] = field(default_factory=list)
-    sums: list[float] = field(default_factory=lambda: [0.0, 0.0])
-    drifts: bool = False
+    drift: Drift = field(default_factory=Drift)
     history: list[list[float]] = field(default_factory=list)
     window: list[list[Any]] = field(default_factory=list)
-    leaning: list[list[Any]] = field(default_factory=list)
 
     @property
     def is_alarmed(self) -> bool:
         """Whether any rule stands."""
-        return self.zone.zone > "B" or self.changed.is_on or self.high.is_on or self.drifts
+        return self.zone.zone > "B" or self.changed.is_on or self.high.is_on or self.drift.is_on
 
     def feed(self, at: int, value: float, speed: int) -> list[Finding]:
         """Take a value of the settled machine, at a bin of speed; return which alarms begin, change or end with it."""
@@ -85,9 +78,10 @@ class Judge:
             if self.zone.feed(zone(value, self.borders)):
                 found += self._zone_change(before, value)
             if baseline is not None and baseline.is_ready:
-                limit = CRITERION_II_SHARE * self.borders[1]
-                if self.changed.feed(abs(value - baseline.median) > limit):
-                    border = baseline.median + math.copysign(limit, value - baseline.median)
+                fell = value < baseline.median
+                border = alarm_limit(baseline.median, self.borders)
+                border = baseline.median - CRITERION_II_SHARE * self.borders[1] if fell else border
+                if self.changed.feed(value < border if fell else value > border):
                     found.append(self._finding(CHANGE, self.changed.is_on, value, border, Severity.MEDIUM))
         elif baseline is not None and baseline.is_ready and self.high.feed(value > baseline.high):
             found.append(self._finding(HIGH, self.high.is_on, value, baseline.high, Severity.MEDIUM))
@@ -118,20 +112,18 @@ class Judge:
         self.block, self.bin, self.values = block, speed, []
 
     def _drift(self, middle: float, baseline: Baseline) -> Iterator[Finding]:
-        z = baseline.z(middle)
-        self.sums = [max(0.0, self.sums[0] + z - DRIFT_SLACK), max(0.0, self.sums[1] - z - DRIFT_SLACK)]
-        self.leaning = [*self.leaning, [self.block * BLOCK_NS, middle]][-HISTORY_MAX:] if max(self.sums) > 0 else []
-        # Bounded, so that a long fault does not take as long again to be seen as over.
-        self.sums = [min(each, 2 * DRIFT_LIMIT) for each in self.sums]
-        if not self.drifts and max(self.sums) > DRIFT_LIMIT:
-            self.drifts = True
-        elif self.drifts and max(self.sums) == 0:
-            self.drifts = False
-        else:
+        """Take the median as a share of its baseline; told in the unit of the value at the present speed."""
+        usual = baseline.median
+        if usual <= 0:
             return
-        limit = baseline.median + math.copysign(DRIFT_SLACK * baseline.sigma, z)
-        window = self.leaning or [[self.block * BLOCK_NS, middle]]
-        yield self._finding(DRIFT, self.drifts, middle, limit, Severity.LOW, window)
+        is_well = not self.is_alarmed
+        mean = self.drift.feed(self.block * BLOCK_NS, middle / usual, is_well=is_well)
+        if mean is None:
+            return
+        leaning = self.drift.leaning or [[self.drift.since, mean]]
+        window = [[at, share * usual] for at, share in leaning]
+        limit = self.drift.limit(mean) * usual
+        yield self._finding(DRIFT, self.drift.is_on, mean * usual, limit, Severity.LOW, window)
 
     def _finding(
         self,
@@ -146,7 +138,7 @@ class Judge:
             ZONE: self.clause,
             CHANGE: "ISO 20816-1, criterion II",
             HIGH: "own baseline: six robust sigma and twice the median",
-            DRIFT: "own baseline: CUSUM of medians over 10 min, slack 1.5 sigma, limit 10 sigma",
+            DRIFT: "own baseline: CUSUM of independent means, slack 1 sigma, learned over a week of running",
         }
         since, _ = (window := window or self.window)[0]
         values = [each for _, each in window]
@@ -170,9 +162,9 @@ class Judge:
             "high": self.high.state(),
             "baselines": {str(key): value.state() for key, value in sorted(self.baselines.items())},
             "block": [self.block, self.bin, self.values],
-            "drift": [self.sums, self.drifts],
+            "drift": self.drift.state(),
             "history": self.history,
-            "window": [self.window, self.leaning],
+            "window": self.window,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -181,5 +173,5 @@ class Judge:
         self.changed, self.high = Confirmed(*state["changed"]), Confirmed(*state["high"])
         self.baselines = {int(key): Baseline.of(value) for key, value in state["baselines"].items()}
         self.block, self.bin, self.values = state["block"]
-        self.sums, self.drifts = state["drift"]
-        self.history, (self.window, self.leaning) = state["history"], state["window"]
+        self.drift = Drift.of(state["drift"])
+        self.history, self.window = state["history"], state["window"]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.analytics.condition.independence import across_halves
 from edge.analytics.condition.quantiles import f_quantile, normal_quantile
 
 F64 = NDArray[np.float64]
@@ -61,9 +62,7 @@ def fit_across(rows: F64, confidence: float) -> Model:
         rows: (n, d) f64 in time order, n > 2d; no NaN.
         confidence: share of rows below each limit, were they Gaussian.
     """
-    half = len(rows) // 2
-    first, second = rows[:half], rows[half:]
-    across = np.concatenate([first - second.mean(axis=0), second - first.mean(axis=0)])
+    across = across_halves(rows)
     model = _fit(rows.mean(axis=0), across, None, confidence)
     t2, spe = statistics(replace(model, mean=np.zeros_like(model.mean)), across)
     usual = _limits(len(rows), model.variances, model.kept, 1 - 1 / len(rows))

@@ -6,7 +6,6 @@ means over as many rows as its values depend on each other; where the learning h
 alone.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from edge.analytics.condition import multivariate as mv
 from edge.analytics.condition.control import cusum_limit, ewma_limit
 from edge.analytics.condition.gate import CONFIRM
-from edge.analytics.condition.quantiles import normal_quantile
+from edge.analytics.condition.independence import independent
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -26,16 +25,10 @@ MEANS_MIN = 100
 """Independent means that a value is judged alone by; fewer say too little of its middle and spread. Source:
 Quesenberry, J. Quality Technology 25 (1993) 237."""
 
-GUARD = 0.9
-"""Confidence that limits made from few values are wide enough. Source: guaranteed in-control performance, Albers &
-Kallenberg, Statistics 38 (2004) 67."""
-
 EWMA_WEIGHT = 0.1
 CUSUM_SLACK = 0.5
 CLIP = 4.0
 """Standard deviations that a single mean counts at most in EWMA and CUSUM: one jump is no drift."""
-
-CORRELATED_MIN = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,49 +83,20 @@ def learn(rows: F64, run_length: float) -> ProcessModel:
         run_length: rows between two false alarms, shared evenly among T², SPE, EWMA and CUSUM. Of T² and SPE an alarm
             takes three rows beyond the limit, so three times as many may be: at worst they come together.
     """
-    n, d = rows.shape
+    d = rows.shape[1]
     together = mv.fit_across(rows, 1 - CONFIRM / (4 * run_length))
-    taken = np.zeros(d, np.int64)
-    sigma = np.ones(d)
-    for place in range(d):
-        count = dependence(rows[:, place])
-        means = n // count
-        if means < MEANS_MIN:
-            continue
-        taken[place] = count
-        blocks = rows[: means * count, place].reshape(means, count).mean(axis=1)
-        half = means // 2
-        across = np.concatenate([blocks[:half] - blocks[half:].mean(), blocks[half:] - blocks[:half].mean()])
-        spread = math.sqrt(float((across**2).sum()) / _chi2_low(means - 1))
-        sigma[place] = spread if spread > mv.SCALE_MIN * max(abs(float(rows[:, place].mean())), 1.0) else 1.0
-    fewest = min((n // int(count) for count in taken if count), default=n)
-    each = 4 * d * run_length
-    bias = normal_quantile(GUARD) / math.sqrt(fewest)
+    found = [independent(rows[:, place], MEANS_MIN) for place in range(d)]
+    # A value that never moved has a spread of nothing: one beyond rounding.
+    sigma = [each.sigma if each.sigma > mv.SCALE_MIN * max(abs(each.mean), 1.0) else 1.0 for each in found]
+    taken = np.array([each.count for each in found], np.int64)
+    bias = max(each.bias for each in found)
+    between = 4 * d * run_length
     return ProcessModel(
-        together, rows.mean(axis=0), sigma, taken, bias, ewma_limit(each), cusum_limit(CUSUM_SLACK, each)
+        together,
+        rows.mean(axis=0),
+        np.array(sigma),
+        taken,
+        bias,
+        ewma_limit(between),
+        cusum_limit(CUSUM_SLACK, between),
     )
-
-
-def dependence(values: F64) -> int:
-    """Return over how many values a mean is taken so that means hardly depend on each other, at least 1.
-
-    It is twice the integrated autocorrelation time, summed up to the first autocorrelation below 0.1; 1 where that of
-    neighbours is no more than chance makes.
-    """
-    centred = values - values.mean()
-    power = float(centred @ centred)
-    if power <= 0:
-        return 1
-    total, noise = 1.0, max(CORRELATED_MIN, 2 / math.sqrt(len(values)))
-    for lag in range(1, len(values) // 2):
-        correlation = float(centred[lag:] @ centred[:-lag]) / power
-        if correlation < (noise if lag == 1 else CORRELATED_MIN):
-            break
-        total += 2 * correlation
-    return 1 if total == 1.0 else math.ceil(2 * total)
-
-
-def _chi2_low(freedom: int) -> float:
-    """Return the low quantile of chi-squared, by Wilson & Hilferty's cube."""
-    part = 2 / (9 * freedom)
-    return float(freedom * (1 - part - normal_quantile(GUARD) * math.sqrt(part)) ** 3)

@@ -366,6 +366,7 @@ class MachineWatch(Operator):
             "faults": {tag: known.fault for tag, known in self._bearings.items() if known.confirmed.is_on},
             "alarmed": [name for name, judge in judges if judge.is_alarmed],
             "learned": [name for name, judge in judges if any(each.is_ready for each in judge.baselines.values())],
+            "drift_unjudged": [name for name, judge in judges if judge.drift.is_refused],
             "not_judged": self._refused,
         }
 
