@@ -70,6 +70,7 @@ class MachineWatch(Operator):
     """One machine."""
 
     KIND = "condition"
+    VERSION = 2
 
     def __init__(self, machine: Mapping[str, Any]) -> None:
         self._machine = machine
