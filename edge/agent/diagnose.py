@@ -14,16 +14,20 @@ from edge.analytics.condition.tacho import NoSpeed, Track, tacho_track
 from edge.core.errors import WrongInput
 from edge.core.language import say
 
+TOLD_FROM = 1e-3
+"""From this difference it is told that the file and the command line do not agree."""
+
 UNITS = {"g": STANDARD_GRAVITY, "mg": STANDARD_GRAVITY / 1e3, "m/s2": 1.0, "mm/s2": 1e-3}
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the diagnosis. Returns 0 whatever the verdict is."""
     recording = read_recording(arguments.file, arguments.channel)
-    rate = _given("--rate", arguments.rate, recording.rate_hz, "12000")
+    notes: list[str] = []
+    rate = _given("--rate", arguments.rate, recording.rate_hz, "12000", notes)
     track = _track(arguments, rate) if arguments.tacho is not None else None
     if track is None:
-        rpm = _given("--rpm", arguments.rpm, recording.rpm, "1480")
+        rpm = _given("--rpm", arguments.rpm, recording.rpm, "1480", notes)
     else:
         slowest, mean, fastest = (60 * hz for hz in track.hz())
         rpm = mean
@@ -32,7 +36,6 @@ def run(arguments: argparse.Namespace) -> int:
             say("the bearing is missing"), say("add --bearing NAME, one of: {names}", names=", ".join(known_names()))
         )
     geometry = bearing(arguments.bearing)
-    notes = []
     if len(recording.channels) > 1 and arguments.channel is None:
         notes.append(say("channel {name} of {names}", name=recording.channel, names=", ".join(recording.channels)))
     factor, si = _scale(recording, arguments, notes)
@@ -58,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _given(option: str, given: float | None, found: float | None, example: str) -> float:
+def _given(option: str, given: float | None, found: float | None, example: str, notes: list[str]) -> float:
     value = found if given is None else given
     if value is None:
         raise WrongInput(
@@ -67,6 +70,10 @@ def _given(option: str, given: float | None, found: float | None, example: str) 
         )
     if not math.isfinite(value) or value <= 0:
         raise WrongInput(say("{option} must be above zero, not {value:g}", option=option, value=value))
+    if given is not None and found is not None and abs(found / given - 1) > TOLD_FROM:
+        notes.append(
+            say("{option} {given:g} is taken, not {found:g} as the file says", option=option, given=given, found=found)
+        )
     return value
 
 

@@ -1,6 +1,7 @@
 """Recorded waveforms in files, for `yulink diagnose`: what `edge.core.waveform_formats` reads, and MATLAB's."""
 
 import difflib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ def read_recording(path: Path, channel: str | None) -> Recording:
 def _choose(path: Path, channels: Channels, wanted: str | None) -> str:
     names = list(channels)
     if wanted is None:
-        return names[0]
+        return next((name for name, row in channels.items() if _shakes(row)), names[0])
     if wanted in channels:
         return wanted
     if wanted.isdecimal() and int(wanted) < len(names):
@@ -100,21 +101,33 @@ def _choose(path: Path, channels: Channels, wanted: str | None) -> str:
     )
 
 
+def _shakes(row: NDArray[Any]) -> bool:
+    """Whether a channel may be a vibration: no clock, no counter, no value that stands still."""
+    up = int(np.count_nonzero(row[1:] > row[:-1]))
+    down = int(np.count_nonzero(row[1:] < row[:-1]))
+    return min(up, down) > row.size // 20
+
+
 def _mat(path: Path) -> Decoded:
     scipy_io = _scipy("scipy.io", path)
     items: dict[str, Any] = {}
-    for name, value in scipy_io.loadmat(path, squeeze_me=True, struct_as_record=False).items():
-        if name.startswith("__"):
+    with path.open("rb") as file:
+        if file.read(19) == b"MATLAB 7.3 MAT-file":
+            raise WrongInput(
+                say("{file} is of MATLAB 7.3, which is not read", file=path),
+                say("in MATLAB: save('{file}', '-v7'), or write a .csv or .npz", file=path.name),
+            )
+    read = scipy_io.loadmat(path, squeeze_me=True, struct_as_record=False)
+    # Two records in one file are told apart by their names only: neither X098_DE_time nor X098RPM belongs to 99.mat.
+    own = f"X{int(path.stem):03d}" if path.stem.isdecimal() else ""
+    if not any(own in name for name in read):
+        own = ""
+    for name, value in read.items():
+        if name.startswith("__") or (own and own not in name and re.match(r"X\d{3}", name)):
             continue
         fields = getattr(value, "_fieldnames", None)
         items |= {f"{name}.{key}": getattr(value, key) for key in fields} if fields else {name: value}
-    found = collect(items)
-    # Two records in one file are told apart by its name only: X098_DE_time does not belong to 99.mat.
-    own = {
-        name: row for name, row in found.channels.items() if path.stem.isdecimal() and f"X{int(path.stem):03d}" in name
-    }
-    found.channels = own or found.channels
-    return found
+    return collect(items)
 
 
 def _scipy(module: str, path: Path) -> Any:

@@ -1,6 +1,5 @@
 """Recorded waveforms as other programs write them: wav, npy, npz, csv. From bytes to channels, without scipy."""
 
-import csv
 import io
 import re
 import struct
@@ -16,12 +15,13 @@ from numpy.typing import NDArray
 
 from edge.core.errors import WrongInput
 from edge.core.language import say
+from edge.core.waveform_table import rate_of, read_table
 
 CHANNELS_MAX = 64
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
 GARBAGE = (
     ValueError, TypeError, EOFError, LookupError, ArithmeticError, NotImplementedError, SyntaxError, MemoryError,
-    OSError, struct.error, csv.Error, zlib.error, zipfile.BadZipFile,
+    OSError, struct.error, zlib.error, zipfile.BadZipFile,
 )  # fmt: skip
 """What readers of foreign files raise when a file is not of its kind."""
 
@@ -136,6 +136,8 @@ def _moment(value: Any) -> tuple[int | None, bool]:
 
 
 def _npy(name: str, data: bytes) -> Decoded:
+    if data[:6] != b"\x93NUMPY":
+        raise ValueError("no array of numpy")
     return Decoded(columns(name.rpartition(".")[0], np.load(io.BytesIO(data), allow_pickle=False)))
 
 
@@ -202,53 +204,14 @@ def _pcm(form: bytes, body: memoryview, facts: Facts) -> Decoded:
 
 
 def _csv(name: str, data: bytes) -> Decoded:
-    text = data.decode("utf-8-sig")
-    rows = text.splitlines()
-    first = next((line for line in rows if line.strip()), "")
-    separator = max(";\t,", key=first.count)
-    decimal_comma = separator == ";" and "." not in (rows[len(rows) // 2] if rows else "")
-    if not first.count(separator):
-        separator = " "
-    names = [cell.strip() for cell in next(csv.reader([first], delimiter=separator), [])]
-    has_header = any(_number(cell, decimal_comma) is None for cell in names)
-    body = text[text.index(first) + len(first) :] if has_header else text
-    if decimal_comma:
-        body = body.replace(",", ".")
-    lines = [line for line in body.splitlines() if line.strip()]
-    if not lines:
-        raise ValueError("no rows")
-    try:
-        table = np.loadtxt(lines, delimiter=None if separator == " " else separator, ndmin=2)
-    except ValueError as error:
-        raise WrongInput(
-            say("{file}: not all cells are numbers: {error}", file=name, error=error),
-            say("one header line at most, then numbers; an empty cell is written nan"),
-        ) from error
-    if not has_header or len(names) != table.shape[1]:
-        names = [str(number) for number in range(table.shape[1])]
-    found = Decoded(dict(zip(names, table.T, strict=True)))
-    for each in names:
-        is_time = re.match(r"(time|t|ts|seconds|时间)(?![a-z])", each.lower())
-        if is_time and (rate := _rate_of(found.channels[each])):
-            found.facts.rate_hz = rate
-            found.facts.ts, found.facts.is_utc = _moment(found.channels.pop(each)[0])
-            break
+    table = read_table(name, data)
+    found = Decoded({**table.columns})
+    if table.time is not None:
+        times = found.channels.pop(table.time)
+        found.facts.rate_hz = rate_of(times)
+        found.facts.ts, _ = _moment(float(times[0]))
+        found.facts.is_utc = table.is_utc
     return found
-
-
-def _number(cell: str, decimal_comma: bool) -> float | None:
-    try:
-        return float(cell.replace(",", ".") if decimal_comma else cell)
-    except ValueError:
-        return None
-
-
-def _rate_of(times: NDArray[np.float64]) -> float | None:
-    """Return the rate of an even column of seconds."""
-    steps = np.diff(times)
-    if not steps.size or not np.all(steps > 0) or steps.max() > 1.5 * steps.min():
-        return None
-    return float(steps.size / (times[-1] - times[0]))
 
 
 FORMATS: Mapping[str, Callable[[str, bytes], Decoded]] = {

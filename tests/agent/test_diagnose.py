@@ -83,3 +83,60 @@ def test_wrong_input_says_what_to_do(
     monkeypatch.chdir(tmp_path)
     assert main(["diagnose", *arguments]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_matlab_file_with_arrays_of_two_records_gives_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """99.mat of the Case Western Reserve University carries X098 too: its arrays, and its speed."""
+    from scipy.io import savemat
+
+    fault, noise = strokes(3.5848, seconds=4.0, size=3.0)[:, None], np.random.default_rng(9).normal(size=(48000, 1))
+    own = {"X099_DE_time": fault, "X099RPM": np.array([[RPM]])}
+    other = {"X098_DE_time": noise, "X098RPM": np.array([[900.0]])}
+    for arrays in (own | other, other | own):
+        savemat(tmp_path / "99.mat", arrays)
+        assert main(["diagnose", str(tmp_path / "99.mat"), "--rate", str(RATE), "--bearing", "6205", "--json"]) == 0
+        shown = json.loads(capsys.readouterr().out)
+        assert shown["verdict"]["fault"] == "outer_race"
+        assert shown["lines"]["bpfo"]["hz"] == pytest.approx(3.5848 * RPM / 60, rel=1e-3)
+        assert not any("channel" in note for note in shown["notes"])
+
+
+def test_a_matlab_file_named_after_another_record_gives_its_arrays_and_asks_for_the_speed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """3001.mat (IR028) carries X056 and no speed."""
+    from scipy.io import savemat
+
+    path = tmp_path / "3001.mat"
+    block = strokes(5.4152, seconds=4.0, size=3.0)[:, None]
+    savemat(path, {"X056_DE_time": block, "X056_FE_time": 0.1 * np.random.default_rng(1).normal(size=block.shape)})
+    assert main(["diagnose", str(path), "--rate", str(RATE), "--bearing", "6205", "--json"]) == 2
+    assert "--rpm is missing" in capsys.readouterr().err
+    assert main(["diagnose", str(path), "--rate", str(RATE), *COMMON, "--channel", "DE"]) == 0
+    assert json.loads(capsys.readouterr().out)["verdict"]["fault"] == "inner_race"
+
+
+def test_a_clock_or_a_counter_is_not_taken_for_the_waveform(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "acc_00001.csv"
+    rows = (
+        f"9,39,{i // 12000},{i % 12000 * 83.3},{v:.4f},{v / 2:.4f}\n" for i, v in enumerate(strokes(3.5848, 4.0, 3.0))
+    )
+    path.write_text("".join(rows))
+    assert main(["diagnose", str(path), "--rate", str(RATE), *COMMON]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["verdict"]["fault"] == "outer_race"
+    assert "channel 4 of 0, 1, 2, 3, 4, 5" in shown["notes"]
+
+
+def test_what_contradicts_the_file_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "pump.wav")
+    assert main(["diagnose", str(tmp_path / "pump.wav"), "--rate", "25600", *COMMON]) == 0
+    assert "--rate 25600 is taken, not 12000 as the file says" in json.loads(capsys.readouterr().out)["notes"]
+
+
+def test_matlab_7_3_says_how_to_save_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "new.mat").write_bytes(b"MATLAB 7.3 MAT-file, Platform: GLNXA64" + bytes(1000))
+    assert main(["diagnose", str(tmp_path / "new.mat"), *COMMON]) == 2
+    assert "'-v7'" in capsys.readouterr().err

@@ -213,7 +213,7 @@ async def test_a_bad_file_goes_away_with_its_reason_and_a_name_that_is_there_get
     reasons = [str(event.facts["reason"]) for event in log.events]
     for reason, words in zip(
         reasons,
-        ["a.wav cannot be read", "savez", "a.wav cannot", "c.csv: not all cells are numbers", "has no channel 'NDE'",
+        ["a.wav cannot be read", "savez", "a.wav cannot", "c.csv, line 3, column 2", "has no channel 'NDE'",
          "e.wav says 8000 Hz, the configuration 1000 Hz", "f.npy has 2 MB"],
         strict=True,
     ):  # fmt: skip

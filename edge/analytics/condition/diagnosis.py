@@ -176,6 +176,8 @@ def _features(
         features |= {"kurtogram_low_hz": band[0], "kurtogram_high_hz": band[1], "kurtogram_kurtosis": kurtosis}
     if not si:
         features = {name: value for name, value in features.items() if not name.endswith(("_mm_s", "_um"))}
+    if shape[m.MISSING] == 1:
+        features |= {name: float("nan") for name in features if not name.endswith("_share")}
     return {name: float(value) for name, value in features.items()}
 
 
