@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from edge.agent.energy_plan import data_files
+from edge.agent.energy_data import data_files
 from edge.analytics.expression.check import Checked, Known, Type
 from edge.analytics.expression.deadband import has_limit
 from edge.analytics.expression.syntax import ExpressionError, parse, refs

@@ -73,6 +73,45 @@ def test_hours_and_bill_of_a_july_day(tmp_path: Path) -> None:
     assert [*figures(lines, "m.cost_1d").values()] == [pytest.approx(1468.80, abs=1e-6)]
 
 
+def test_the_meters_own_registers_by_rate_are_compared_over_an_exchange_and_tell_of_a_wrong_clock(
+    tmp_path: Path,
+) -> None:
+    begin, step = datetime(2025, 4, 1), timedelta(minutes=15)
+    exchanged = begin + timedelta(hours=10)
+    shown = dict.fromkeys(("energy", "energy_peak", "energy_flat", "energy_valley"), 0.0)
+    rows: list[Row] = []
+    ends = dict(shown)
+    for number in range(2 * 96 + 2):
+        at = begin + number * step
+        if at == exchanged:
+            ends, shown = shown, dict.fromkeys(shown, 7.0)
+        rows += [(at, tag, value) for tag, value in shown.items()]
+        # On the second day the meter's clock is an hour fast: sums over a day do not show it, the load being even.
+        hour = (at + timedelta(hours=at.day == 2)).hour
+        rate = "valley" if hour < 8 else "peak" if 11 <= hour < 17 or 20 <= hour < 22 else "flat"
+        shown = {tag: value + 2.5 * (tag in ("energy", f"energy_{rate}")) for tag, value in shown.items()}
+    rates = ", ".join(f"{tag[7:]}: {{end: {end}, start: 7}}" for tag, end in ends.items() if tag != "energy")
+    asked = f"""      energy_{{peak,flat,valley}}: {{at: holding/30, type: f64, unit: kWh}}
+energy:
+  meters:
+    m: {{class: 0.5, exchanges: [{{at: 2025-04-01 10:00, end: {ends["energy"]}, start: 7, rates: {{{rates}}}}}]}}
+  tariff: {{use: chongqing/2021-14, base: 0.6}}
+"""
+    lines = replay(tmp_path, asked, rows)
+    for rate in ("peak", "flat", "valley"):
+        assert [*figures(lines, f"m.energy_{rate}_1d").values()] == [80, 80]
+        assert [*figures(lines, f"m.energy_meter_{rate}_1d").values()] == [80, 80]
+        assert [*figures(lines, f"m.rate_difference_{rate}_1d").values()] == [0, 0]
+    hours = figures(lines, "m.rate_deviation_1h")
+    assert [ts for ts, percent in hours.items() if percent > 1] == [
+        f"2025-04-{day}T{hour:02}:00:00.000000Z" for day, hour in (("01", 23), ("02", 2), ("02", 8), ("02", 11),
+                                                                  ("02", 13), ("02", 15))
+    ]  # fmt: skip
+    (told,) = [line["event"] for line in lines if "event" in line and line["event"]["kind"] == "rate_registers"]
+    assert (told["facts"]["verdict"], told["facts"]["day"]) == ("differ", "2025-04-02")
+    assert told["facts"]["other_rate_by_hour"] == 60
+
+
 def test_demand_by_block_and_sliding(tmp_path: Path) -> None:
     begin, total = datetime(2025, 4, 1), 0.0
     rows: list[Row] = [(begin, "energy", 0.0)]

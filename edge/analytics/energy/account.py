@@ -23,7 +23,8 @@ from edge.analytics.energy.plan import EnergyPlan, read_plan
 from edge.analytics.energy.power_quality import voltage_unbalance
 from edge.analytics.energy.pricing import Pricing
 from edge.analytics.energy.spec import MeterSpec
-from edge.analytics.energy.statement import Statement
+from edge.analytics.energy.statement import Companions, Statement
+from edge.analytics.energy.tariff_rules import Rate
 from edge.analytics.operator import NEVER, Derived, Operator, Rows
 from edge.core.batch import Event, Severity
 from edge.core.interval import Level
@@ -53,7 +54,7 @@ class EnergyAccount(Operator):
         levels = [level for level in SUMMED if level in self._grid.levels]
         self._specs = [meter.spec for meter in plan.meters]
         readers: dict[str, list[int]] = {}
-        reactive, from_power = dict[int, int](), dict[int, int]()
+        reactive, from_power, by_rate = dict[int, int](), dict[int, int](), dict[int, dict[Rate, int]]()
         for place, meter in enumerate(plan.meters):
             readers.setdefault(meter.tag, []).append(place)
             if meter.reactive:
@@ -65,6 +66,10 @@ class EnergyAccount(Operator):
                 from_power[place] = len(self._specs)
                 readers.setdefault(meter.power[0], []).append(len(self._specs))
                 self._specs.append(MeterSpec(f"{meter.name} power", power=True, per=meter.power[1]))
+            for rate, register in meter.rates.items():
+                by_rate.setdefault(place, {})[rate] = len(self._specs)
+                readers.setdefault(register.tag, []).append(len(self._specs))
+                self._specs.append(register.spec)
         self._meters = Meters(self._specs, room=2 * plan.late_ns // MINUTE_NS + 64, power_room=POWER_ROOM)
         self.inputs = list(dict.fromkeys([*readers, *(path for meter in plan.meters for path in meter.voltages)]))
         self._turns = self._in_turns([readers.get(path, []) for path in self.inputs])
@@ -80,7 +85,9 @@ class EnergyAccount(Operator):
             each.meter: DemandWatch(each, places[each.meter], self._meters, self._figures, self._grid)
             for each in plan.demand
         }
-        self._statement = Statement(plan, self._figures, self._grid, reactive, from_power, self._watches)
+        self._statement = Statement(
+            plan, self._figures, self._grid, Companions(reactive, from_power, by_rate), self._watches
+        )
         self._books = {level: Book(level, self._grid, len(self._specs)) for level in levels}
         self._tick = NEVER
         self._touched = False

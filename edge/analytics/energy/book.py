@@ -1,6 +1,7 @@
 """Sums of minutes over the intervals of one level, what was given out of them, and what has to be corrected."""
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.analytics.energy.grid import Grid, Interval
+from edge.analytics.energy.marks import Mark
+from edge.analytics.energy.meters import MILLIONTHS
 from edge.analytics.energy.pricing import Charge
 from edge.core.interval import Level
 
@@ -40,6 +43,39 @@ class Page:
         """Return a page on which nothing stands yet."""
         energy, known, marks = (np.zeros(meters, np.int64) for _ in range(3))
         return cls(interval, energy, known, marks, np.full(meters, NOT_ISSUED, np.int64), np.zeros(meters, np.bool_))
+
+    def mark(self, place: int) -> Mark:
+        """Return what happened to a meter, and whether minutes of it are missing."""
+        mark = Mark(int(self.marks[place]))
+        return mark if self.known[place] >= self.interval.minutes else mark | Mark.MISSING
+
+    def marks_of(self, places: Sequence[int]) -> Mark:
+        """Return what happened to any of some meters."""
+        mark = Mark(0)
+        for place in places:
+            mark |= self.mark(place)
+        return mark
+
+    def by_since(self, place: int) -> dict[int, int]:
+        """Return a meter's energy by the instant since which the same factors hold."""
+        found = dict[int, int]()
+        for (since, *_), energy in self.charged.items():
+            found[since] = found.get(since, 0) + int(energy[place])
+        return found
+
+    def by_price(self, place: int) -> dict[tuple[int, float], int]:
+        """Return a meter's energy by rate and price."""
+        found = dict[tuple[int, float], int]()
+        for (_, rate, price), energy in self.charged.items():
+            found[rate, price] = found.get((rate, price), 0) + int(energy[place])
+        return found
+
+    def cost(self, place: int) -> float | None:
+        """Return what a meter's energy costs; None where some of it has no known price."""
+        parts = self.by_price(place)
+        if any(price < 0 and energy for (_, price), energy in parts.items()):
+            return None
+        return math.fsum(energy / MILLIONTHS * price for (_, price), energy in sorted(parts.items()))
 
 
 class Book:

@@ -35,7 +35,7 @@ class Carbon:
         """
         meter = self._plan.meters[place]
         parts = list[tuple[Factor, int]]()
-        for since, amount in sorted((energy if energy is not None else by_since(page, place)).items()):
+        for since, amount in sorted((energy if energy is not None else page.by_since(place)).items()):
             found = self._find(meter, purpose, self._grid.local(max(since, page.interval.begin)).date())
             if found is None and amount:
                 return None
@@ -116,11 +116,3 @@ class Amount:
         """Yield for each row its id, and what was computed with it."""
         for factor, energy in self.parts:
             yield factor.id, f"{energy / MILLIONTHS:g} {factor.unit} x {factor.value:g}"
-
-
-def by_since(page: Page, place: int) -> dict[int, int]:
-    """Return a meter's energy by the instant since which the same factors hold."""
-    found = dict[int, int]()
-    for (since, *_), energy in page.charged.items():
-        found[since] = found.get(since, 0) + int(energy[place])
-    return found

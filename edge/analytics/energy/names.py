@@ -14,7 +14,10 @@ STATED = (Level.SHIFT, Level.DAY, Level.MONTH)
 """Levels for which cost, rates, coal and CO2 are stated."""
 
 BILLED = (Level.DAY, Level.MONTH)
-"""Levels for which the power factor is given, and the meter's own registers by rate are compared."""
+"""Levels for which the power factor is given, and what the meter's own registers by rate show."""
+
+COMPARED = (Level.HOUR, *BILLED)
+"""Levels for which those are compared with the tariff."""
 
 COAL, COAL_EQUAL, CO2 = "standard_coal", "standard_coal_equal", "co2"
 """Coal by the equivalent value (当量值) and by the equal value (等价值), never mixed, and CO2; kg."""
@@ -91,6 +94,10 @@ def _of_meter(plan: EnergyPlan, meter: Metered, levels: Sequence[Level]) -> Iter
     own = (meter.tag,)
     for level in (Level.MINUTE, *levels):
         yield meter.name, f"energy_{level}", meter.unit, own
+    if meter.rates:
+        registers = tuple(register.tag for register in meter.rates.values())
+        for level in COMPARED:
+            yield meter.name, f"rate_deviation_{level}", "%", (meter.tag, *registers)
     if meter.power:
         yield meter.name, "power_deviation_1h", "%", (meter.tag, meter.power[0])
     if meter.voltages:
@@ -101,6 +108,9 @@ def _of_meter(plan: EnergyPlan, meter: Metered, levels: Sequence[Level]) -> Iter
         if meter.reactive and level in BILLED:
             yield meter.name, f"power_factor_{level}", "", (meter.tag, meter.reactive)
             yield meter.name, f"power_factor_adjustment_{level}", "%", (meter.tag, meter.reactive)
+        for rate, register in meter.rates.items() if level in BILLED else ():
+            yield meter.name, f"energy_meter_{rate}_{level}", meter.unit, (register.tag,)
+            yield meter.name, f"rate_difference_{rate}_{level}", meter.unit, (meter.tag, register.tag)
         if meter.tariff and plan.editions:
             for rate in RATES:
                 yield meter.name, f"energy_{rate}_{level}", meter.unit, own

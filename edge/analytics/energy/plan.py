@@ -15,6 +15,14 @@ ELECTRICITY = "electricity"
 
 
 @dataclass(frozen=True, slots=True)
+class RateRegister:
+    """A meter's own register of one rate: its path, and what happened to it."""
+
+    tag: str
+    spec: MeterSpec
+
+
+@dataclass(frozen=True, slots=True)
 class Metered:
     """A meter of the account.
 
@@ -27,6 +35,9 @@ class Metered:
     reactive  its reactive register, in kvarh; None without
     power     path of a power tag to compare the register with
     voltages  paths of the three line voltages
+    rates     its own registers by rate
+    resolution  energy of the last digit of those
+    edge_s    seconds that may lie between readings of those
     percent   accuracy class
     calibrated_until  when its calibration ends, if that is known
     is_bought  whether it comes from outside, and so counts in the site's coal and CO2
@@ -44,6 +55,9 @@ class Metered:
     percent: float
     calibrated_until: date | None
     is_bought: bool
+    rates: Mapping[Rate, RateRegister]
+    resolution: float
+    edge_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +191,21 @@ def _meter(raw: Mapping[str, Any], is_below: bool) -> Metered:
         raw.get("class", 1.0),
         date.fromisoformat(raw["calibrated_until"]) if raw.get("calibrated_until") else None,
         raw.get("bought", not is_below),
+        {
+            Rate(rate): RateRegister(
+                each["tag"],
+                MeterSpec(
+                    f"{raw['name']} {rate}",
+                    per=spec.per,
+                    modulus=spec.modulus,
+                    top=spec.top,
+                    changes=tuple(Change(**change) for change in each.get("changes", ())),
+                ),
+            )
+            for rate, each in raw.get("rates", {}).items()
+        },
+        raw.get("resolution", 0.0),
+        max(raw.get("every_s", 60.0), 60.0),
     )
 
 

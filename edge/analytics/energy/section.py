@@ -171,6 +171,19 @@ class Exchange(Section):
     ratio: Annotated[float, Field(gt=0)] | None = None
     """Its transformer ratio, if that is another."""
 
+    rates: Mapping[Rate, "RateExchange"] = {}
+    """What its registers by rate showed: `{peak: {end: 4321.0, start: 0.5}}`."""
+
+
+class RateExchange(Section):
+    """A register by rate when its meter was exchanged."""
+
+    end: float
+    """What the old meter showed last, in the tag's unit."""
+
+    start: float
+    """What the new one showed first."""
+
 
 class Ratio(Section):
     """A transformer ratio from an instant on."""
@@ -214,6 +227,10 @@ class Meter(Section):
 
     reactive: str | None = None
     """Path of its reactive register (kvarh), for the power factor."""
+
+    rates: Mapping[Rate, str] = {}
+    """Paths of its own registers by rate, to compare with the tariff: `{peak: incomer.energy_t2}`. Default: the tags
+    `energy_peak` … or `energy_import_peak` … of the device."""
 
     power: str | None = None
     """Path of a power tag, to compare the register with."""
@@ -341,4 +358,5 @@ class EnergySection(Section):
 
 
 TariffSection.model_rebuild()
+Exchange.model_rebuild()
 Meter.model_rebuild()

@@ -1,7 +1,8 @@
 """What an interval comes to: energy, rates and cost, coal and CO2, power factor, sums of meters, and the site's."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,11 @@ from edge.analytics.energy.figures import Figures
 from edge.analytics.energy.grid import Grid
 from edge.analytics.energy.marks import Mark
 from edge.analytics.energy.meters import MILLIONTHS
-from edge.analytics.energy.names import BILLED, SITE, STATED, carriers_of
+from edge.analytics.energy.names import BILLED, COMPARED, SITE, STATED, carriers_of
 from edge.analytics.energy.plan import ELECTRICITY, BillPlan, EnergyPlan, Metered, Process, Virtual
 from edge.analytics.energy.power_factor import adjustment, power_factor
-from edge.analytics.energy.tariff_rules import RATES
+from edge.analytics.energy.rate_watch import RateWatch
+from edge.analytics.energy.tariff_rules import RATES, Rate
 from edge.analytics.operator import Derived
 from edge.core.batch import Event, Severity
 from edge.core.interval import Level
@@ -28,24 +30,35 @@ from edge.core.interval import Level
 CALIBRATION_DAYS = 30
 
 
-class Statement:
-    """Gives out the pages of the books.
+@dataclass(frozen=True, slots=True)
+class Companions:
+    """For a meter's place the places of what is read beside it: reactive register, power, own registers by rate."""
 
-    Args:
-        reactive, from_power: for a meter's place the place of its companion, if it has one.
-    """
+    reactive: Mapping[int, int]
+    from_power: Mapping[int, int]
+    by_rate: Mapping[int, Mapping[Rate, int]]
+
+    def of(self, place: int) -> set[int]:
+        """Return all companions of a meter."""
+        found = {each[place] for each in (self.reactive, self.from_power) if place in each}
+        return found | set(self.by_rate.get(place, {}).values())
+
+
+class Statement:
+    """Gives out the pages of the books."""
 
     def __init__(
         self,
         plan: EnergyPlan,
         figures: Figures,
         grid: Grid,
-        reactive: Mapping[int, int],
-        from_power: Mapping[int, int],
+        companions: Companions,
         watches: Mapping[str, DemandWatch],
     ) -> None:
         self._plan, self._figures, self._grid = plan, figures, grid
-        self._reactive, self._from_power, self._watches = reactive, from_power, watches
+        self._companions, self._watches = companions, watches
+        self._reactive, self._from_power = companions.reactive, companions.from_power
+        self._rates = RateWatch(plan.meters, companions.by_rate, figures, grid)
         self._place = {meter.name: place for place, meter in enumerate(plan.meters)}
         self._carbon = Carbon(plan, grid)
         self._verdicts: dict[str, str] = {}
@@ -56,11 +69,11 @@ class Statement:
         due = set(meters.tolist())
         changed = {place for place in due if place < len(self._plan.meters)}
         # A companion changes figures of its meter too.
-        for companions in (self._reactive, self._from_power):
-            changed |= {at for at, other in companions.items() if other in due and page.revision[at] != NOT_ISSUED}
+        every = range(len(self._plan.meters))
+        changed |= {at for at in every if page.revision[at] != NOT_ISSUED and self._companions.of(at) & due}
         begin = page.interval.begin
         for place in sorted(changed):
-            meter, mark, revision = self._plan.meters[place], _mark(page, place), self._revision(page, place)
+            meter, mark, revision = self._plan.meters[place], page.mark(place), self._revision(page, place)
             if place in due:
                 value, own = page.energy[place] / MILLIONTHS, int(page.revision[place])
                 self._figures.give(out, meter.name, f"energy_{level}", begin, value, mark, own)
@@ -73,6 +86,8 @@ class Statement:
                 self._give_carbon(level, page, place, mark, revision, out)
             if level in BILLED:
                 self._give_power_factor(level, page, place, mark, revision, out)
+            if level in COMPARED:
+                self._rates.give(level, page, place, mark, revision, out)
             if level is Level.DAY:
                 self._tell_calibration(meter, page, out)
             if level is Level.MONTH and meter.name in self._watches:
@@ -86,15 +101,14 @@ class Statement:
 
     def _revision(self, page: Page, place: int) -> int:
         """Return the revision of figures that are made of a meter and its companions."""
-        others = {place, self._reactive.get(place, place), self._from_power.get(place, place)}
-        return sum(max(int(page.revision[other]), 0) for other in others)
+        return sum(max(int(page.revision[other]), 0) for other in {place, *self._companions.of(place)})
 
     def _give_deviation(self, page: Page, place: int, mark: Mark, revision: int, out: Derived) -> None:
         """Compare the register with the integrated power."""
         other = self._from_power[place]
         if page.revision[other] != NOT_ISSUED and page.energy[place]:
             percent = 100 * (page.energy[other] - page.energy[place]) / page.energy[place]
-            both = mark | _mark(page, other)
+            both = mark | page.mark(other)
             name = self._plan.meters[place].name
             self._figures.give(out, name, "power_deviation_1h", page.interval.begin, percent, both, revision)
 
@@ -105,7 +119,7 @@ class Statement:
         by_rate = dict[int, int]()
         for (_, rate, _), energy in sorted(page.charged.items()):
             by_rate[rate] = by_rate.get(rate, 0) + int(energy[place])
-        begin, cost = page.interval.begin, cost_of(page, place)
+        begin, cost = page.interval.begin, page.cost(place)
         for code, energy_of in by_rate.items():
             name, value = f"energy_{RATES[code]}_{level}", energy_of / MILLIONTHS
             self._figures.give(out, meter.name, name, begin, value, mark, revision)
@@ -122,7 +136,7 @@ class Statement:
         lines, total = bill(
             [
                 (RATES[rate], energy / MILLIONTHS, price - asked.extra)
-                for (rate, price), energy in sorted(by_price(page, place).items())
+                for (rate, price), energy in sorted(page.by_price(place).items())
             ],
             fixed=asked.fixed,
             fund=asked.fund,
@@ -150,7 +164,7 @@ class Statement:
         meter, other = self._plan.meters[place], self._reactive.get(place)
         if other is None or page.revision[other] == NOT_ISSUED or page.energy[place] <= 0:
             return
-        both = mark | _mark(page, other)
+        both = mark | page.mark(other)
         hundredths = power_factor(page.energy[place] / MILLIONTHS, page.energy[other] / MILLIONTHS)
         percent = float(adjustment(hundredths, self._plan.standard))
         begin = page.interval.begin
@@ -162,7 +176,7 @@ class Statement:
         if not changed.intersection(places) or any(page.revision[place] == NOT_ISSUED for place in places):
             return
         value = math.fsum(part.weight * page.energy[at] for part, at in zip(virtual.parts, places, strict=True))
-        mark = _marks(page, places)
+        mark = page.marks_of(places)
         revision = sum(int(page.revision[place]) for place in places)
         name, begin = f"{virtual.tag}_{level}", page.interval.begin
         self._figures.give(out, virtual.name, name, begin, value / MILLIONTHS, mark, revision)
@@ -192,7 +206,7 @@ class Statement:
         places = {self._place[part.meter]: part.weight for part in process.parts}
         if not changed.intersection(places) or any(page.revision[place] == NOT_ISSUED for place in places):
             return
-        begin, mark = page.interval.begin, _marks(page, list(places))
+        begin, mark = page.interval.begin, page.marks_of(list(places))
         revision = sum(int(page.revision[place]) for place in places)
         for carrier, name in carriers_of(self._plan, process).items():
             here = {at: weight for at, weight in places.items() if self._plan.meters[at].carrier == carrier}
@@ -207,7 +221,7 @@ class Statement:
                 self._figures.give(out, process.name, f"{name}_{level}", begin, math.fsum(known), mark, revision)
         electric = {at: weight for at, weight in places.items() if self._plan.meters[at].carrier == ELECTRICITY}
         if self._plan.editions and electric:
-            costs = [cost_of(page, at) for at in electric]
+            costs = [page.cost(at) for at in electric]
             if all(cost is not None for cost in costs):
                 value = math.fsum(cost * weight for cost, weight in zip(costs, electric.values(), strict=True) if cost)
                 self._figures.give(out, process.name, f"cost_{level}", begin, value, mark, revision)
@@ -223,7 +237,7 @@ class Statement:
             amounts = {at: each for at in here if (each := self._carbon.of(at, purpose, page)) is not None}
             if not amounts:
                 continue
-            mark = _marks(page, list(amounts))
+            mark = page.marks_of(list(amounts))
             kg = math.fsum(amount.kg for amount in amounts.values())
             self._figures.give(out, SITE, f"{name}_{level}", begin, kg, mark, revision)
             for scope in SCOPES if purpose is Purpose.CO2 else ():
@@ -250,38 +264,12 @@ class Statement:
 
     def state(self) -> list[Any]:
         """Return everything as CBOR types."""
-        return [*(dict(sorted(each.items())) for each in (self._verdicts, self._calibrations)), self._carbon.state()]
+        kept = (self._verdicts, self._calibrations)
+        return [*(dict(sorted(each.items())) for each in kept), self._rates.state(), self._carbon.state()]
 
     def restore(self, state: list[Any]) -> dict[str, str]:
         """Take a state up; return which factors have changed, by id: figures have to be stated anew."""
-        verdicts, calibrations, carbon = state
+        verdicts, calibrations, differ, carbon = state
+        self._rates.restore(differ)
         self._verdicts, self._calibrations = dict(verdicts), dict(calibrations)
         return self._carbon.restore(carbon)
-
-
-def by_price(page: Page, place: int) -> dict[tuple[int, float], int]:
-    """Return a meter's energy in millionths by rate and price."""
-    found = dict[tuple[int, float], int]()
-    for (_, rate, price), energy in page.charged.items():
-        found[rate, price] = found.get((rate, price), 0) + int(energy[place])
-    return found
-
-
-def cost_of(page: Page, place: int) -> float | None:
-    """Return what a meter's energy costs; None where some of it has no known price."""
-    parts = by_price(page, place)
-    if any(price < 0 and energy for (_, price), energy in parts.items()):
-        return None
-    return math.fsum(energy / MILLIONTHS * price for (_, price), energy in sorted(parts.items()))
-
-
-def _mark(page: Page, place: int) -> Mark:
-    mark = Mark(int(page.marks[place]))
-    return mark if page.known[place] >= page.interval.minutes else mark | Mark.MISSING
-
-
-def _marks(page: Page, places: Sequence[int]) -> Mark:
-    mark = Mark(0)
-    for place in places:
-        mark |= _mark(page, place)
-    return mark
