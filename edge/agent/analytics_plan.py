@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge.agent import products_plan
 from edge.agent.baseline_plan import check as check_baselines
 from edge.agent.baseline_plan import plan as plan_baselines
 from edge.agent.circles import Place, tell_circles
@@ -26,6 +27,7 @@ from edge.analytics.expression.deadband import has_limit
 from edge.analytics.expression.syntax import ExpressionError, parse, refs
 from edge.analytics.production.names import inputs_of
 from edge.analytics.production.section import edges_of
+from edge.analytics.products.names import inputs_of as product_inputs_of
 from edge.analytics.section import AnalyticsSections, DerivedTag
 from edge.core.errors import Problem
 from edge.core.language import say
@@ -52,6 +54,8 @@ def plan(sections: "SiteSection", devices: Mapping[str, "Device"], folder: Path,
     figures += [figure for each in baselines for figure in baseline_figures_of(each)]
     made = {f"{device}.{name}": Known(Type.NUMBER, unit or None) for device, name, unit, _ in figures}
     made |= producing.made()
+    products = products_plan.plan(sections, devices, energy, tell)
+    made |= products_plan.made_by(products)
     machines = [
         plan_machine(name, device.machine, device.section.tags)
         for name, device in devices.items()
@@ -67,7 +71,8 @@ def plan(sections: "SiteSection", devices: Mapping[str, "Device"], folder: Path,
     watches = plan_watches(sections.watch, machines, tags.look_up, tags.known, tell)
     production = producing.check(tags)
     check_baselines(baselines, tags.look_up, tags.known, made, tell)
-    _check_circles(sections, production, baselines, watches, tell)
+    products_plan.check(products, tags.look_up, tags.known, tell)
+    _check_circles(sections, production, baselines, watches, products, tell)
     derived = {path: each for path in sections.derived if (each := tags.derived(path)) is not None}
     alarms = {name: each for name in sections.alarms if (each := _alarm(name, sections, tags, tell)) is not None}
     for key, count in (("derived", len(sections.derived)), ("alarms", len(sections.alarms))):
@@ -78,6 +83,8 @@ def plan(sections: "SiteSection", devices: Mapping[str, "Device"], folder: Path,
         parts.append({"kind": "energy", "settings": energy})
     if production:
         parts.append({"kind": "production", "settings": production})
+    if products:
+        parts.append({"kind": "products", "settings": products})
     if baselines:
         parts.append({"kind": "baselines", "settings": {"baselines": baselines}})
     if derived:
@@ -108,6 +115,8 @@ def made_tags(analytics: Mapping[str, Any] | None) -> Iterator[str]:
                 yield from (f"{machine['device']}.{name}" for name, *_ in condition_figures_of(machine))
         elif part["kind"] == "production":
             yield from (path for path, _ in made_by(part["settings"]["machines"]))
+        elif part["kind"] == "products":
+            yield from products_plan.made_by(part["settings"])
         elif part["kind"] == "baselines":
             for each in part["settings"]["baselines"]:
                 yield from (f"{device}.{name}" for device, name, *_ in baseline_figures_of(each))
@@ -120,6 +129,7 @@ def _check_circles(
     production: Mapping[str, Any] | None,
     baselines: Sequence[Mapping[str, Any]],
     watches: Sequence[Mapping[str, Any]],
+    products: Mapping[str, Any] | None,
     tell: Tell,
 ) -> None:
     reads: dict[Place, list[str]] = {("derived",): []}
@@ -139,6 +149,9 @@ def _check_circles(
     for watch in watches:
         place = ("watch", watch["name"])
         reads[place], makes[place] = watch_inputs_of(watch), [*watch_made_of({"watches": [watch]})]
+    if products:
+        reads["products",] = product_inputs_of(products)
+        makes["products",] = list(products_plan.made_by(products))
     tell_circles(reads, makes, tell)
 
 

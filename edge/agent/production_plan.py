@@ -13,7 +13,7 @@ from edge.agent.energy_data import data_files
 from edge.analytics.expression.check import Checked, Known, Type
 from edge.analytics.expression.deadband import has_limit
 from edge.analytics.expression.syntax import ExpressionError, parse, refs
-from edge.analytics.production.names import TEXT, figures_of
+from edge.analytics.production.names import TEXT, figures_of, programmes_of
 from edge.analytics.production.section import PartCounter, Production, Shift, StateRule, edges_of
 from edge.analytics.production.terms import STATES
 from edge.core.errors import Problem
@@ -202,6 +202,12 @@ class ProductionPlanner:
     def _names(self, name: str, machine: Mapping[str, Any]) -> None:
         """Refuse figures that have the path of another tag."""
         own = self._devices[name].section.tags if name in self._devices else {}
+        slugs: dict[str, str] = {}
+        for programme, slug in programmes_of(machine).items():
+            if slugs.setdefault(slug, programme) != programme:
+                message = say("{programme!r} and {other!r} have figures of one name", programme=programme,
+                              other=slugs[slug])  # fmt: skip
+                self._wrong((name, "ideal_cycle", programme), message, say("choose another name"), on="key")
         for path, _ in made_by([machine]):
             tag = path.partition(".")[2]
             if tag in own:

@@ -9,6 +9,7 @@ from edge.analytics.condition.process_section import WatchSection
 from edge.analytics.energy.baseline_section import BaselineSection
 from edge.analytics.energy.section import EnergySection
 from edge.analytics.production.section import Production, Shift
+from edge.analytics.products.section import ProductsSection
 from edge.core.data_class import DataClassName
 from edge.core.section import Duration, Pause, Section, Size
 
@@ -86,6 +87,9 @@ class AnalyticsSections(Section):
 
     production: Mapping[str, Production] = {}
     """Machines: their states, parts and figures such as OEE."""
+
+    products: ProductsSection | None = None
+    """Energy, cost, coal and CO2 by product: who makes what, and by what shared meters are divided."""
 
     baselines: Mapping[str, BaselineSection] = {}
     """Energy baselines, by name: what energy a meter would have used before, and what is saved against that."""

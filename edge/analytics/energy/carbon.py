@@ -1,11 +1,10 @@
 """Standard coal and CO2 of intervals: by the factor that holds on each day, and which row that was."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from edge.analytics.energy.book import Page
 from edge.analytics.energy.factors import Factor, FactorSet, NoFactor, Purpose
 from edge.analytics.energy.grid import Grid
 from edge.analytics.energy.meters import MILLIONTHS
@@ -28,15 +27,19 @@ class Carbon:
         if has_equal_value(plan):
             self.purposes.insert(1, (COAL_EQUAL, Purpose.COAL_EQUAL))
 
-    def of(self, place: int, purpose: Purpose, page: Page, energy: dict[int, int] | None = None) -> "Amount | None":
-        """Return what the energy of a meter on a page comes to; None where no factor holds on a day that has energy.
+    def of(self, place: int, purpose: Purpose, begin: int, energy: Mapping[int, int]) -> "Amount | None":
+        """Return what energy of a meter comes to; None where no factor holds on a day that has energy.
 
-        `energy` is by the instant since which the same factors hold, millionths; default: all of the meter.
+        Args:
+            place: the meter's.
+            purpose: coal or CO2.
+            begin: where the interval begins.
+            energy: millionths, by the instant since which the same factors hold.
         """
         meter = self._plan.meters[place]
         parts = list[tuple[Factor, int]]()
-        for since, amount in sorted((energy if energy is not None else page.by_since(place)).items()):
-            found = self._find(meter, purpose, self._grid.local(max(since, page.interval.begin)).date())
+        for since, amount in sorted(energy.items()):
+            found = self._find(meter, purpose, self._grid.local(max(since, begin)).date())
             if found is None and amount:
                 return None
             if found is not None:

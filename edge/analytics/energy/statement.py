@@ -155,7 +155,7 @@ class Statement:
     def _give_carbon(self, level: Level, page: Page, place: int, mark: Mark, revision: int, out: Derived) -> None:
         meter = self._plan.meters[place]
         for name, purpose in self._carbon.purposes:
-            amount = self._carbon.of(place, purpose, page)
+            amount = self._carbon.of(place, purpose, page.interval.begin, page.by_since(place))
             if amount is not None:
                 self._carbon.tell(meter, purpose, amount, self._figures.tick, out)
                 self._figures.give(out, meter.name, f"{name}_{level}", page.interval.begin, amount.kg, mark, revision)
@@ -215,7 +215,9 @@ class Statement:
         if level not in STATED:
             return
         for name, purpose in self._carbon.purposes:
-            amounts = [(self._carbon.of(at, purpose, page), weight) for at, weight in places.items()]
+            amounts = [
+                (self._carbon.of(at, purpose, begin, page.by_since(at)), weight) for at, weight in places.items()
+            ]
             known = [amount.kg * weight for amount, weight in amounts if amount is not None]
             if known:
                 self._figures.give(out, process.name, f"{name}_{level}", begin, math.fsum(known), mark, revision)
@@ -234,7 +236,9 @@ class Statement:
         begin, revision = page.interval.begin, sum(int(page.revision[place]) for place in here)
         facts: dict[str, str | int] = {"level": str(level), "begin": begin, "revision": revision}
         for name, purpose in self._carbon.purposes:
-            amounts = {at: each for at in here if (each := self._carbon.of(at, purpose, page)) is not None}
+            amounts = {
+                at: each for at in here if (each := self._carbon.of(at, purpose, begin, page.by_since(at))) is not None
+            }
             if not amounts:
                 continue
             mark = page.marks_of(list(amounts))

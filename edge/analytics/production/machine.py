@@ -12,13 +12,12 @@ from edge.analytics.energy.grid import MINUTE_NS, NS_PER_S, Grid
 from edge.analytics.energy.working_calendar import WorkingCalendar
 from edge.analytics.operator import NEVER, Derived, Operator, Output, Reading, Rows
 from edge.analytics.production.counter import Counter
-from edge.analytics.production.names import figures_of, inputs_of, levels_of, roles_of
+from edge.analytics.production.names import figures_of, inputs_of, levels_of, programmes_of, roles_of
 from edge.analytics.production.page import NOT_ISSUED, Page
 from edge.analytics.production.planned import PlannedTime
-from edge.analytics.production.section import OTHER
 from edge.analytics.production.state import StateWatch
 from edge.analytics.production.stops import Facts, Stops, reason_of
-from edge.analytics.production.terms import FAULT, RUNNING, UNKNOWN
+from edge.analytics.production.terms import FAULT, OTHER, RUNNING, UNKNOWN
 from edge.core.batch import Event, Severity
 from edge.core.catalogue import ValueKind
 from edge.core.data_class import DataClass
@@ -48,6 +47,7 @@ class MachineProduction(Operator):
             for name, kind, unit, inputs in figures
         ]
         self._place = {name: place for place, (name, *_) in enumerate(figures)}
+        self._programmes = programmes_of(settings)
         self._watch = StateWatch(self.inputs, settings["states"], settings["stale"])
         self._stops = Stops(self._machine, settings["micro_stop_ns"])
         self._grid = Grid(settings["timezone"], settings["edges"])
@@ -216,9 +216,9 @@ class MachineProduction(Operator):
                 self._of_programme(page, programme)[1] += moved * ns / whole
             page.use("", minute, 0.0, int(is_new))
 
-    @staticmethod
-    def _of_programme(page: Page, programme: str) -> list[float]:
-        if programme not in page.programmes and len(page.programmes) >= PROGRAMMES_MAX:
+    def _of_programme(self, page: Page, programme: str) -> list[float]:
+        is_full = len(page.programmes) >= PROGRAMMES_MAX
+        if programme not in page.programmes and is_full and programme not in self._programmes:
             programme = OTHER
         return page.programmes.setdefault(programme, [0.0, 0.0])
 
@@ -251,7 +251,8 @@ class MachineProduction(Operator):
                 if self._energy_until >= page.end and page.is_energy_changed:
                     page.is_energy_changed = False
                     page.energy_revision += 1
-                    self._give(page, page.energy_figures(has_parts=has_parts), page.energy_revision, out)
+                    figures = page.energy_figures(has_parts=has_parts, programmes=self._programmes)
+                    self._give(page, figures, page.energy_revision, out)
                     self._tell_programmes(page, out)
             self._pages[level] = [page for page in pages if page.end > horizon]
         for kept in (self._shares, self._energies):

@@ -1,9 +1,10 @@
 """Which figures a machine has: name, kind, unit and inputs of each. Pure: a check asks it too."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from edge.analytics.production.terms import UNKNOWN
+from edge.analytics.production.terms import OTHER, UNKNOWN
 from edge.core.interval import Level
 
 LEVELS = (Level.SHIFT, Level.DAY, Level.MONTH)
@@ -17,6 +18,13 @@ Figure = tuple[str, str, str, tuple[str, ...]]
 def levels_of(settings: Mapping[str, Any]) -> list[Level]:
     """Return the levels of a machine; there are shifts only where they are configured."""
     return [level for level in LEVELS if level is not Level.SHIFT or settings["shifts"]]
+
+
+def programmes_of(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the programmes that have figures of their own, those with a cycle, and how their names say them."""
+    if not settings["programme"]:
+        return {}
+    return {each: re.sub(r"[^\w-]+", "_", each) for each in settings["cycles"] if each != OTHER}
 
 
 def roles_of(settings: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -64,5 +72,8 @@ def figures_of(settings: Mapping[str, Any]) -> Iterator[Figure]:
             used = (settings["energy"]["tag"],)
             if parts:
                 yield f"kwh_per_part_{level}", number, "kWh", (*used, *parts)
+            for slug in programmes_of(settings).values() if parts else ():
+                yield f"kwh_per_part_of_{slug}_{level}", number, "kWh", (*used, *parts, settings["programme"])
+                yield f"parts_of_{slug}_{level}", number, "", (*parts, settings["programme"])
             yield f"idle_energy_share_{level}", number, "", (*used, *states)
             yield f"base_load_{level}", number, "kW", used

@@ -1,7 +1,7 @@
 """What a machine did in one interval, and the figures that follow from it (ISO 22400-2)."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -152,11 +152,16 @@ class Page:
                 # Nothing counts good parts: this is what it is at best.
                 yield "oee", found.availability * found.effectiveness, StatusCode.UNCERTAIN
 
-    def energy_figures(self, *, has_parts: bool) -> Iterator[Figure]:
-        """Yield the figures that energy goes into."""
+    def energy_figures(self, *, has_parts: bool, programmes: Mapping[str, str]) -> Iterator[Figure]:
+        """Yield the figures that energy goes into; `programmes` have some of their own, by how they are named there."""
         total, made = math.fsum(self.energy.values()), self.parts.get("parts", 0.0)
         if has_parts and made > 0:
             yield "kwh_per_part", total / made, self.quality
+        for programme, slug in programmes.items():
+            parts, energy = self.programmes.get(programme, (0.0, 0.0))
+            if has_parts and parts > 0:
+                yield f"parts_of_{slug}", parts, 0
+                yield f"kwh_per_part_of_{slug}", energy / parts, self.quality
         if total > 0:
             idle = math.fsum(each for state, each in self.energy.items() if state not in (RUNNING, OFF, UNKNOWN, ""))
             yield "idle_energy_share", idle / total, self.quality

@@ -8,11 +8,9 @@ from pydantic import BeforeValidator, Field, model_validator
 from edge.analytics.energy.section import TimeOfDay
 from edge.analytics.energy.tariff_rules import parse_span
 from edge.analytics.energy.working_calendar import DayType
+from edge.analytics.production.terms import OTHER
 from edge.core.language import say
 from edge.core.section import Duration, Pause, Section, refuse
-
-OTHER = "other"
-"""Key of the cycle that holds for every programme without one of its own."""
 
 
 def _spans(given: Any) -> Any:
