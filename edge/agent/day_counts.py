@@ -70,6 +70,9 @@ def local_day(zone: ZoneInfo, ts: int) -> int:
     return day_of(datetime.fromtimestamp(ts // _NS, UTC).astimezone(zone).date())
 
 
+_COLUMNS = ("tag", "ts", "quality", "stored")
+
+
 @dataclass(slots=True)
 class Rows:
     """Readings as columns: tag, source time, StatusCode, and when each was stored; times in ns since 1970 UTC."""
@@ -85,6 +88,16 @@ class Rows:
         self.ts.append(ts)
         self.quality.append(quality)
         self.stored.append(np.full(len(tag), stored, np.int64))
+
+    def until(self, stored: int) -> "Rows":
+        """Take away and return what was added first, as far as it was not stored later."""
+        count = next(
+            (place for place, when in enumerate(self.stored) if when[:1].max(initial=0) > stored), len(self.stored)
+        )
+        taken = Rows(*(getattr(self, name)[:count] for name in _COLUMNS))
+        for name in _COLUMNS:
+            del getattr(self, name)[:count]
+        return taken
 
     def __len__(self) -> int:
         return sum(map(len, self.tag))
@@ -181,7 +194,7 @@ class DayCounts:
             return
         strange = (ts < stored - LATE_MAX_NS) | (ts > stored + EARLY_MAX_NS)
         ts = np.where(strange, stored, ts)
-        came = ~np.isin(quality, _UNREACHED)
+        came = ~np.isin(quality, _UNREACHED) if quality.any() else np.ones(len(ts), np.bool_)
         self._count(slot, ts, quality, stored, came)
         self._find_gaps(slot, ts, stored, came)
 

@@ -23,7 +23,6 @@ from edge.core.language import say
 FOLLOWER = "quality"
 STEP_S = 60.0
 LEFT_OUT_MAX = 200_000
-PORTION_ROWS = 500_000
 GRACE_NS = 600 * 10**9
 AGAIN_NS = 3_600 * 10**9
 STEP_MIN_NS = 10**9
@@ -121,17 +120,15 @@ class QualityWatch:
         offset = now - self._follower.now()  # log time goes on when the clock is set
         self._counts.watch(self._watched(), now)
         position = self._follower.position
-        rows, self._left_out = self._left_out, Rows()
-        stored = Rows()
-        while (found := await self._follower.read(position)) and found[0].position <= self._follower.last:
+        left_out, self._left_out = self._left_out, Rows()
+        last = self._follower.last
+        while position < last and (found := await self._follower.read(position)):
+            rows = left_out.until(found[-1].stored + offset)
             for each in found:
-                _add(stored, each.record, each.stored + offset)
+                _add(rows, each.record, each.stored + offset)
             position = found[-1].position
-            if len(stored) > PORTION_ROWS:
-                break
-        for name in ("tag", "ts", "quality", "stored"):
-            getattr(stored, name).extend(getattr(rows, name))
-        self._counts.take(stored)
+            self._counts.take(rows)
+        self._counts.take(left_out)
         for tag, times in self._repeated().items():
             self._counts.repeat(tag, times - self._again.get(tag, 0), now)
             self._again[tag] = times

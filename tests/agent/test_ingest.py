@@ -2,7 +2,7 @@ import math
 import struct
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.agent.ingest import Ingest
@@ -90,6 +90,7 @@ class Naive:
         return True
 
 
+@settings(max_examples=60)
 @given(st.lists(ROWS, max_size=6))
 def test_columns_give_what_row_by_row_gives(polls: list[list[tuple[int, float, int, int]]]) -> None:
     ingest = Ingest("plc", {f"tag{number}": rule for number, rule in RULES.items()}, CATALOGUE)

@@ -56,12 +56,12 @@ class Plant:
 
     async def hour(self, number: int, quality: int = 0) -> None:
         """Let an hour pass in which the press answers, or does not, and be counted."""
-        for minute in range(60):
-            ts = BEGIN + number * HOUR + minute * MINUTE
-            if not 6 <= number < 9:
-                await self.log.put(Batch.of(Lane.FLOAT, self.press, ts, [1.0, 2.0], quality))
-            elif (number, minute) == (6, 0):
-                await self.log.put(Batch.of(Lane.FLOAT, self.press, ts + S, [0.0] * 2, StatusCode.BAD_NO_COMMUNICATION))
+        start = BEGIN + number * HOUR
+        if not 6 <= number < 9:
+            ts = [start + minute * MINUTE for minute in range(60) for _ in self.press]
+            await self.log.put(Batch.of(Lane.FLOAT, self.press * 60, ts, [1.0, 2.0] * 60, quality))
+        elif number == 6:
+            await self.log.put(Batch.of(Lane.FLOAT, self.press, start + S, [0.0] * 2, StatusCode.BAD_NO_COMMUNICATION))
         await self.log.put(Batch.of(Lane.INT, [self.robot], BEGIN + number * HOUR + 7, [number]))
         await self.log.flush()
         await self.clock.advance(3600)
