@@ -65,6 +65,11 @@ def first_tag_id(clock: Clock) -> int:
     return min(max(clock.now() // 10**9 - 1_704_067_200, 1), TAG_ID_MAX // 2)
 
 
+def _fixed(settings: Settings) -> tuple[object, ...]:
+    """Return what cannot change while the agent runs."""
+    return settings.site, settings.timezone, settings.uplinks, settings.log, settings.quality
+
+
 class Agent:
     """One gateway at work. `async with` nothing: call `run` once.
 
@@ -328,8 +333,8 @@ class Agent:
         Site, uplink and log settings need a new start; a change there is said and left for it.
         """
         old = self.settings
-        if (old.site, old.uplinks, old.log) != (settings.site, settings.uplinks, settings.log):
-            log.warning(say("changes of site, uplink and log take effect at the next start"))
+        if _fixed(old) != _fixed(settings):
+            log.warning(say("changes of site, time zone, uplink, log and quality take effect at the next start"))
         if (self._analytics is None) != (settings.analytics is None):
             log.warning(say("analytics begin, or end, at the next start"))
         elif self._analytics is not None and settings.analytics is not None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from edge.core.errors import Problem
 from edge.core.language import say
+from edge.core.units import same
 
 OWN_FOLDER = "profiles"
 _PACKED = Path(__file__).parent / "profiles"
@@ -85,6 +86,7 @@ def apply(content: Mapping[str, Any], raw: Mapping[str, Any]) -> tuple[dict[str,
         for key, value in parameters.items()
         if value is None
     ]
+    problems += _other_units(content.get("device", {}).get("tags"), raw.get("tags"))
     merged = _merged(content.get("device", {}), {key: value for key, value in raw.items() if key != "parameters"})
     tags = merged.get("tags")
     if isinstance(tags, dict):
@@ -92,6 +94,22 @@ def apply(content: Mapping[str, Any], raw: Mapping[str, Any]) -> tuple[dict[str,
     merged = _filled(merged, parameters)
     merged["use"] = raw["use"]
     return merged, problems
+
+
+def _other_units(base: Any, over: Any) -> Iterator[Problem]:
+    """Yield tags that are given another unit than the profile's, and no scale that would make it true."""
+    if not (isinstance(base, Mapping) and isinstance(over, Mapping)):
+        return
+    for name, tag in over.items():
+        known = base.get(name)
+        if not (isinstance(tag, Mapping) and isinstance(known, Mapping)) or "scale" in tag:
+            continue
+        mine, its = tag.get("unit"), known.get("unit")
+        if isinstance(mine, str) and isinstance(its, str) and same(mine, its) is False:
+            message = say("the profile gives this tag in {other}, not in {unit}", other=its, unit=mine)
+            yield Problem(
+                ("tags", name, "unit"), message, say("give `scale` too, or remove `unit`"), severity="warning"
+            )
 
 
 def _merged(base: Any, over: Any) -> Any:

@@ -16,13 +16,12 @@ from edge.agent.app import LOG_NAME
 from edge.agent.day_counts import DayCounts, day_of, local_day, unpacked
 from edge.agent.loader import load
 from edge.agent.quality_report import RULES, DeviceReport, Figures, Gap, day_name, report, span_of
-from edge.agent.quality_watch import FOLLOWER, STEP_S
+from edge.agent.quality_watch import FOLLOWER, PATIENCE_NS
 from edge.core.clock import SystemClock
 from edge.core.errors import CorruptSegment, WrongInput
 from edge.core.language import say
 
 _NS = 10**9
-_PATIENCE_NS = round(1.5 * STEP_S) * _NS
 _GAPS_SHOWN_MAX = 20
 
 
@@ -83,8 +82,8 @@ async def _read(
         rows = await days(view.fetch, span.first, span.last)
         still: dict[str, int] = {}
         if (counts := await _state(view, zone)) is not None:
-            rows = _until_now(rows, counts, span, min(now - _PATIENCE_NS, span_of(zone, span.first, span.last)[1]))
-            still = dict(counts.open_gaps(now, _PATIENCE_NS))
+            rows = _until_now(rows, counts, span, min(now - PATIENCE_NS, span_of(zone, span.first, span.last)[1]))
+            still = dict(counts.open_gaps(now, PATIENCE_NS))
         begin, end = span_of(zone, span.first, span.last)
         listed = await gaps(view.fetch, begin, end)
         return report(rows, listed, still, view.catalogue, (begin, min(end, max(now, begin))))

@@ -13,7 +13,7 @@ import numpy as np
 
 from buffer.follower import Follower
 from buffer.quality_days import COUNTS, days, gaps, storing
-from edge.agent.day_counts import DayCounts, Rows, Watched, date_of, midnight, packed, unpacked
+from edge.agent.day_counts import DayCounts, Rows, Watched, date_of, local_day, midnight, packed, unpacked
 from edge.agent.quality_report import Figures, Gap, counts_of, report
 from edge.core.batch import Batch, Event, Lane, Record, Waveform
 from edge.core.catalogue import Catalogue, ValueKind
@@ -22,6 +22,8 @@ from edge.core.language import say
 
 FOLLOWER = "quality"
 STEP_S = 60.0
+PATIENCE_NS = 90 * 10**9
+"""Nothing for so long is a gap though it has not ended: what came in the last minute is not counted yet."""
 LEFT_OUT_MAX = 200_000
 GRACE_NS = 600 * 10**9
 AGAIN_NS = 3_600 * 10**9
@@ -150,6 +152,9 @@ class QualityWatch:
     async def _commit(self, position: int, records: Sequence[Record] = ()) -> None:
         rows, every = self._counts.rows(), self._counts.every()
         self._touched |= {row[0] for row in rows}
+        for gap in self._counts.gaps:  # it may have been told while it lasted
+            first, last = local_day(self._zone, gap.begin), local_day(self._zone, gap.end)
+            self._touched |= set(range(max(first, last - TOLD_DAYS), last + 1))
         more = storing(rows, every, self._counts.gaps)
         await self._follower.commit(position, self._state(), records, more=more)
         self._counts.clear()
@@ -170,7 +175,8 @@ class QualityWatch:
         """Put what became of a day into the log: an event and derived readings of each device."""
         begin, end = midnight(self._zone, day), midnight(self._zone, day + 1)
         rows = await days(self._follower.fetch, day, day)
-        found = report(rows, await gaps(self._follower.fetch, begin, end), {}, self._catalogue, (begin, end))
+        still = dict(self._counts.open_gaps(now, PATIENCE_NS))
+        found = report(rows, await gaps(self._follower.fetch, begin, end), still, self._catalogue, (begin, end))
         revision = self._told[day][0] + 1 if day in self._told else 0
         self._told[day] = [revision, now]
         self._touched.discard(day)

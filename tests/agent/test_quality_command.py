@@ -31,6 +31,7 @@ MINUTE, HOUR = 60 * S, 3600 * S
 DAY = local_day(ZONE, 1_767_225_600 * S)
 BEGIN = midnight(ZONE, DAY)
 CONFIG = "site: chongqing/plant-1\ntimezone: Asia/Shanghai\ndevices: {}\n"
+OFF = range(6, 9)
 SECRET = "correct horse battery"
 
 
@@ -54,13 +55,13 @@ class Plant:
             *(lambda: watched, lambda: self.repeated, rules, tell),
         )
 
-    async def hour(self, number: int, quality: int = 0) -> None:
+    async def hour(self, number: int, quality: int = 0, off: range = OFF) -> None:
         """Let an hour pass in which the press answers, or does not, and be counted."""
         start = BEGIN + number * HOUR
-        if not 6 <= number < 9:
+        if number not in off:
             ts = [start + minute * MINUTE for minute in range(60) for _ in self.press]
             await self.log.put(Batch.of(Lane.FLOAT, self.press * 60, ts, [1.0, 2.0] * 60, quality))
-        elif number == 6:
+        elif number == off[0]:
             await self.log.put(Batch.of(Lane.FLOAT, self.press, start + S, [0.0] * 2, StatusCode.BAD_NO_COMMUNICATION))
         await self.log.put(Batch.of(Lane.INT, [self.robot], BEGIN + number * HOUR + 7, [number]))
         await self.log.flush()
@@ -68,7 +69,9 @@ class Plant:
         await self.watch.step()
 
 
-async def a_day(path: Path, hours: int = 25, *, secret: str | None = None, kills: bool = False) -> list[Any]:
+async def a_day(
+    path: Path, hours: int = 25, *, secret: str | None = None, kills: bool = False, off: range = OFF
+) -> list[Any]:
     """Play a day in which the press is off from 06:00 to 09:00, and some of the next; return what the log has then."""
     clock = VirtualClock(BEGIN)
     number = 0
@@ -78,7 +81,7 @@ async def a_day(path: Path, hours: int = 25, *, secret: str | None = None, kills
             plant = Plant(log, clock)
             await plant.watch.step()
             while number < hours:
-                await plant.hour(number, StatusCode.UNCERTAIN_LAST_USABLE_VALUE if number == 12 else 0)
+                await plant.hour(number, StatusCode.UNCERTAIN_LAST_USABLE_VALUE if number == 12 else 0, off)
                 number += 1
                 if kills and number % 5 == 0:
                     break  # what was counted since is forgotten, and counted at the next start
@@ -172,6 +175,19 @@ async def test_a_day_that_is_over_is_told_once_with_its_counts_and_told_again_wh
     corrected = json.loads(str(next(each for each in again if each.source == "press").facts["quality"]))
     assert (corrected["revision"], corrected["tags"]["pressure"][1]) == (1, 1261)
     assert {log.catalogue[tag].name for batch in rows for tag in batch.tag.tolist()} >= {"completeness_1d", "online_1d"}
+
+
+async def test_a_gap_that_lasts_over_midnight_is_told_open_and_again_with_its_end(tmp_path: Path) -> None:
+    events = [
+        each for each in await a_day(tmp_path / LOG_NAME, 28, off=range(22, 26))
+        if isinstance(each, Event) and each.source == "press"
+    ]  # fmt: skip
+    open_one, ended = (json.loads(str(each.facts["quality"])) for each in events)
+    assert open_one["online"] == ended["online"] == pytest.approx(22 / 24)
+    assert [gap["to"] for gap in open_one["gaps"]] == [None]
+    assert [(gap["from"], gap["to"]) for gap in ended["gaps"]] == [
+        ("2026-01-01T14:00:00.000000Z", "2026-01-01T18:00:00.000000Z")
+    ]
 
 
 async def test_killed_anywhere_it_counts_every_reading_once(tmp_path: Path) -> None:

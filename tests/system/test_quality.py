@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 
 from buffer import quality_days
 from edge.agent.app import LOG_NAME
@@ -23,6 +24,8 @@ from tests.support import until
 from tests.system.test_ledger import at_work, brain, has_read, machine, plant, told, uplink_settings
 from tests.uplink.support import SITE
 from uplink.receiver.lines import reading
+from uplink.seal import BadSeal
+from uplink.statement import QUALITY_KIND, Signer, check, quality_statement
 
 S = 10**9
 COUNTED = "SELECT count(*) FROM reading"
@@ -93,3 +96,22 @@ def days_of(folder: Path, column: int) -> int:
     with closing(sqlite3.connect(folder / "data" / LOG_NAME)) as db:
         ((count,),) = db.execute(f"SELECT ifnull(sum({quality_days.COUNTS[column]}), 0) FROM quality_day")
     return int(count)
+
+
+def test_a_day_that_was_told_is_signed_and_one_byte_spoils_it(tmp_path: Path) -> None:
+    pki = make_pki(tmp_path / "pki")
+    signer = Signer(SITE, pki.issue("gateway", common_name=SITE))
+    (authority,) = x509.load_pem_x509_certificates(pki.ca.read_bytes())
+    tags = {"temperature": [1440, 1260, 1260, 1260, 0, 0, 0, 0, 0, 0]}
+    day = {"day": "2026-01-31", "timezone": "Asia/Shanghai", "revision": 0, "online": 0.875, "part": 1, "parts": 1}
+    day |= {"columns": quality_days.COUNTS, "tags": tags, "gaps": []}
+    told = quality_statement("oven", day, SITE, time.time_ns(), signer)
+    text, signature = str(told.facts["quality"]), str(told.facts["signature"])
+    assert told.message == "oven, 2026-01-31: 1 tags, 0 gaps, online 87.50 %"
+    schema = json.loads((Path(__file__).parents[2] / "contract/v1/schemas/quality.schema.json").read_text("utf-8"))
+    assert set(schema["required"]) == set(schema["properties"]) == set(json.loads(text))
+    assert [each["const"] for each in schema["properties"]["columns"]["prefixItems"]] == json.loads(text)["columns"]
+    check(SITE, text, signature, [authority], purpose=QUALITY_KIND)
+    for wrong, purpose in ((text.replace("1260", "1440", 1), QUALITY_KIND), (text, "ledger")):
+        with pytest.raises(BadSeal):
+            check(SITE, wrong, signature, [authority], purpose=purpose)
