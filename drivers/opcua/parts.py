@@ -75,11 +75,12 @@ def waveform(tag: int, ts: int, value: Any, status: int, rate: float, full_scale
     samples = np.asarray(given, np.float64)
     if samples.ndim != 1:
         samples, status = samples[:0].reshape(-1), int(StatusCode.BAD_TYPE_MISMATCH)
-    whole = bool(len(samples)) and all(isinstance(each, int) for each in given[:1])
-    if whole and np.abs(samples).max() <= 32767:
+    fits = len(samples) and bool(np.abs(samples).max() <= 32767)
+    counts = bool(len(samples)) and isinstance(given[0], int)
+    if fits and (counts or (full_scale and (samples == np.rint(samples)).all())):
         return Waveform(tag, ts, rate, full_scale, np.ascontiguousarray(samples, np.int16), status)
-    if whole and full_scale:
+    if counts and full_scale:
         samples = samples * (full_scale / 32768)
-    elif whole:
+    elif counts:
         status = int(StatusCode.BAD_CONFIGURATION_ERROR)
     return Waveform(tag, ts, rate, full_scale, np.ascontiguousarray(samples, np.float32), status)

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +91,18 @@ def render(status: dict[str, Any]) -> str:
             )
     if analytics := status.get("analytics"):
         lines.append(_analytics(analytics, status["rss_mb"].get("worker")))
+        lines += _not_judged(analytics["views"])
     if not status["uplinks"]:
         lines.append(say("uplink: none configured"))
     return "\n".join(lines)
+
+
+def _not_judged(views: Mapping[str, Any]) -> Iterator[str]:
+    """Yield which waveforms of watched machines cannot be judged, and why."""
+    for name, view in views.items():
+        for tag, reason in (view.get("not_judged") or {}).items() if isinstance(view, dict) else ():
+            device = name.removeprefix("condition ")
+            yield say("  {device}.{tag} is not judged: {reason}", device=device, tag=tag, reason=reason)
 
 
 def _analytics(health: dict[str, Any], memory_mb: float | None) -> str:

@@ -33,3 +33,10 @@ def test_an_uplink_that_is_connected_and_refused_says_so() -> None:
         "uplink json: connected, but a topic is denied; 7 rows wait to be confirmed",
         "uplink far: not connected: gone; 7 rows wait to be confirmed",
     ]
+
+
+def test_a_waveform_that_cannot_be_judged_is_told_with_its_reason() -> None:
+    health = {"state": "running", "reason": "", "derived_tags": [], "rows_derived_total": 0, "behind": 0}
+    views = {"condition pump-3": {"not_judged": {"de": "it has no full_scale"}}, "alarms": {}}
+    status = a_status([]) | {"analytics": health | {"views": views}}
+    assert "  pump-3.de is not judged: it has no full_scale" in render(status).splitlines()

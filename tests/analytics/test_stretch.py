@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 from edge.analytics.condition.stretch import BEARING, GRACE_NS, TREND, Block, Channel, Lengths, Purpose
 from edge.analytics.conformance import check_operator
 from edge.analytics.operator import EMPTY, Derived, Rows
-from edge.core.batch import Waveform
+from edge.analytics.pipeline import Outcome, Pipeline
+from edge.core.batch import Batch, Event, Lane, Severity, Waveform
+from edge.core.catalogue import Tag, ValueKind
 from edge.core.quality import StatusCode
 from tests.analytics.test_watch import T0, S, watch
 
+BOOL, WAVEFORM = ValueKind.BOOL, ValueKind.WAVEFORM
 RATE = 1000.0
 LENGTHS: dict[Purpose, Lengths] = {TREND: Lengths(1.0, 1.0), BEARING: Lengths(4.0, 2.0)}
 SIGNAL = np.arange(30_000).astype(np.int16)
@@ -177,3 +180,26 @@ def test_a_bad_block_or_a_standstill_ends_a_stretch() -> None:
     found.readings += operator.push(EMPTY, T0 + 60 * S).readings
     assert times(operator, found, "de_velocity_rms") == [0.0, 1.0, 2.5]
     assert operator.due() is None
+
+
+@pytest.mark.parametrize("clock_s", [0.0, -3600.0, 40.0])
+def test_a_device_whose_clock_is_wrong_has_its_waveforms_joined_all_the_same(clock_s: float) -> None:
+    """Others' readings carry event time along; what comes late counts when it comes, and still follows what was."""
+    made = watch(
+        waveforms={"de": 1.0}, joined=["de"], velocities={}, running={"tag": "on", "above": None, "hold_ns": 0}
+    )
+    line = Pipeline([made], S)
+    on, de = (Tag(k, "pump-3", name, kind, "") for k, name, kind in ((1, "on", BOOL), (2, "de", WAVEFORM)))
+    line.learn([on, de])
+    line.take([Event(T0, "gateway", "gateway_started", Severity.INFO, "")], T0)
+    outcome = Outcome()
+    for number, wave in enumerate(waves()[:10]):
+        arrives = T0 + (number + 1) * S // 2
+        outcome.add(line.take([Batch.of(Lane.INT, [1], [arrives], [1])], arrives))
+        outcome.add(line.take([replace(wave, tag=2, ts=wave.ts + round(clock_s * S))], arrives))
+    outcome.add(line.pass_time(T0 + 60 * S))
+    told = [reading.ts for path, reading in outcome.readings if path == "pump-3.de_velocity_rms"]
+    first = T0 + round(clock_s * S)
+    assert told[-4:] == [first + k * S for k in range(1, 5)] or told[-4:] == [first + S // 2 + k * S for k in range(4)]
+    settled = [reading.at for _, reading in outcome.readings]
+    assert settled == sorted(settled)

@@ -100,6 +100,13 @@ async def test_a_waveform_that_cannot_be_read_is_a_bad_record_without_samples() 
     assert {(each.quality, len(each)) for each in waves} == {(StatusCode.BAD_CONFIGURATION_ERROR, 0)}
 
 
+async def test_wide_integers_mean_their_full_scale_too() -> None:
+    sensor = Sensor(10**9)
+    sensor.unit.put("holding", 1000, "i32", [2**30, -(2**31)])
+    (first,), _ = await record(sensor, type="i32[2]")
+    assert (first.samples.tolist(), first.samples.dtype.kind) == ([4.0, -8.0], "f")
+
+
 async def test_other_tags_keep_their_pace_beside_a_waveform() -> None:
     sensor = Sensor(10**9)
     sensor.unit.put("input", 0, "u16", 5)

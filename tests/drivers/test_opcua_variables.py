@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drivers.opcua import SPEC
-from drivers.opcua.parts import parts, pick
+from drivers.opcua.parts import parts, pick, waveform
 from simulators.opcua import SimulatedServer, Variable, serve_opcua
 from tests.drivers.support import Follower, following
 
@@ -203,3 +203,20 @@ def test_each_part_is_what_pick_gives_under_its_name(value: Any) -> None:
     assert len({name for name, _ in found}) == len(found)
     for name, part in found:
         assert pick(value, name.split(".") if name else ()) == part
+
+
+@pytest.mark.parametrize(
+    ("value", "full_scale", "samples", "quality"),
+    [
+        ([1, -2, 32767], 8.0, [1, -2, 32767], 0), ([1, -2, 3], 0.0, [1, -2, 3], 0), ([3.0, -1.0], 8.0, [3, -1], 0),
+        ([0.5, -1.0], 0.0, [0.5, -1.0], 0), ([0.5, 2.0], 8.0, [0.5, 2.0], 0), ([65536, -32768], 8.0, [16.0, -8.0], 0),
+        ([65536, -32768], 0.0, [65536.0, -32768.0], 0x80890000),
+    ],
+)  # fmt: skip
+def test_integers_are_counts_and_without_a_full_scale_nobody_takes_them_for_values(
+    value: list[Any], full_scale: float, samples: list[Any], quality: int
+) -> None:
+    wave = waveform(1, 0, value, 0, 6400.0, full_scale)
+    assert (wave.samples.tolist(), wave.quality) == (samples, quality)
+    kept_as_counts = max(map(abs, value)) <= 32767 and all(each == int(each) for each in value)
+    assert (wave.samples.dtype.kind == "i") is (kept_as_counts and (bool(full_scale) or isinstance(value[0], int)))
