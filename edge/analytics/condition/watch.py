@@ -9,7 +9,6 @@ import numpy as np
 
 from edge.analytics.condition import block
 from edge.analytics.condition.baseline import Baseline, speed_bin
-from edge.analytics.condition.chatter_watch import ChatterWatch
 from edge.analytics.condition.diagnosis import CLIPPED_MAX, FLAT_MAX, Diagnosis, diagnose
 from edge.analytics.condition.gate import CONFIRM, Confirmed, Gate
 from edge.analytics.condition.judge import Finding, Judge
@@ -23,8 +22,6 @@ from edge.analytics.condition.names import (
     figures_of,
     is_slow,
 )
-from edge.analytics.condition.operation_watch import OperationWatch
-from edge.analytics.condition.order_watch import OrderWatch
 from edge.analytics.condition.stretch import BEARING, TREND, Block, Channel, Lengths, Purpose
 from edge.analytics.condition.telling import Evidence, Teller, as_state, of_state
 from edge.analytics.operator import Derived, Operator, Rows
@@ -387,13 +384,19 @@ def make(settings: Mapping[str, Any]) -> Sequence[Operator]:
 
 
 def operators_of(machine: Mapping[str, Any]) -> Iterator[Operator]:
-    """Yield what watches one machine."""
+    """Yield what watches one machine. Only what it asks for is imported: kernels cost time and memory."""
     yield MachineWatch(at_steady_speed(machine))
     if machine.get("tracking"):
+        from edge.analytics.condition.order_watch import OrderWatch
+
         yield OrderWatch(machine)
     if machine.get("chatter") and machine["cutting"]:
+        from edge.analytics.condition.chatter_watch import ChatterWatch
+
         yield ChatterWatch(machine)
     if machine.get("operations") and machine["cutting"]:
+        from edge.analytics.condition.operation_watch import OperationWatch
+
         yield OperationWatch(machine)
 
 
