@@ -264,6 +264,14 @@ def parser() -> argparse.ArgumentParser:
         "--tacho", metavar="C", help=say("channel with the pulses of a tacho, for a shaft of changing speed")
     )
     diagnose.add_argument("--pulses", type=int, default=1, metavar="N", help=say("pulses of the tacho in a turn"))
+    diagnose.add_argument(
+        "--motor",
+        metavar="PLATE",
+        help=say(
+            "the samples are a phase current in A of the motor with this name plate: {example}",
+            example="supply=50,rpm=1480,rated=42",
+        ),
+    )
     diagnose.add_argument("--unit", choices=["g", "mg", "m/s2", "mm/s2"], help=say("unit of the samples; default: g"))
     diagnose.add_argument(
         "--full-scale", type=float, metavar="X", help=say("what the largest count is, where samples are counts")

@@ -25,6 +25,10 @@ def run(arguments: argparse.Namespace) -> int:
     recording = read_recording(arguments.file, arguments.channel)
     notes: list[str] = []
     rate = _given("--rate", arguments.rate, recording.rate_hz, "12000", notes)
+    if arguments.motor is not None:
+        from edge.agent.diagnose_motor import run as run_motor
+
+        return run_motor(arguments, recording, rate)
     track = _track(arguments, rate) if arguments.tacho is not None else None
     if track is None:
         rpm = _given("--rpm", arguments.rpm, recording.rpm, "1480", notes)

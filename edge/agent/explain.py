@@ -9,7 +9,9 @@ from edge.agent.explain_watch import explain_watch, watch_text, watches_of
 from edge.agent.loader import load
 from edge.agent.settings import Device
 from edge.analytics.condition.chatter import BAND_HZ, INDEX_LIMIT, LEVEL_DB, TURNS_MIN, VARIANCE_LIMIT
+from edge.analytics.condition.current import LOAD_MIN, Motor
 from edge.analytics.condition.lines import block_needed, level_needed
+from edge.analytics.condition.motor_section import MotorSection
 from edge.analytics.condition.names import SAMPLES_MAX, order_name
 from edge.analytics.condition.section import MachineSection, Source, sources
 from edge.analytics.condition.severity import CRITERION_II_SHARE, TRIP_FACTOR
@@ -78,6 +80,8 @@ def explanation(device: Device, machine: MachineSection) -> dict[str, Any]:
     found["blocks"] = [_block(device, machine, source, found.get("needed")) for source in waves]
     if machine.tacho is not None:
         found["tracking"] = _tracking(machine, machine.tacho, shaft, found["blocks"])
+    if machine.motor is not None:
+        found["motor"] = _motor(machine.motor, machine.rpm)
     if machine.chatter is not None:
         found["chatter"] = _chatter(machine, shaft)
     if machine.operations is not None:
@@ -144,6 +148,8 @@ def _text(found: dict[str, Any]) -> str:
     rows += ["", *(row for block in found["blocks"] for row in _block_rows(block))] if found["blocks"] else []
     if "tracking" in found:
         rows += ["", *_tracking_rows(found["tracking"])]
+    if "motor" in found:
+        rows += ["", *_motor_rows(found["motor"])]
     if "chatter" in found:
         rows += ["", *_chatter_rows(found["chatter"])]
     if "operations" in found:
@@ -228,6 +234,38 @@ def _tracking_rows(tracking: dict[str, Any]) -> list[str]:
     for tag, step in tracking["resolution_orders"].items():
         rows.append(say("  {tag}: resolution {step:.4f} orders at the rated speed", tag=tag, step=step))
     return rows
+
+
+def _motor(motor: MotorSection, rpm: float) -> dict[str, Any]:
+    """Return where lines lie in the current at the rated load, and by what they are judged."""
+    plate = Motor(motor.supply, rpm, motor.rated)
+    slip, shaft = plate.rated_slip, rpm / 60
+    places = {
+        "rotor_bars_lower": motor.supply * (1 - 2 * slip), "rotor_bars_upper": motor.supply * (1 + 2 * slip),
+        "eccentricity_lower": motor.supply - shaft, "eccentricity_upper": motor.supply + shaft,
+    }  # fmt: skip
+    return {
+        "currents": list(motor.current), "pole_pairs": plate.pole_pairs, "rated_slip": slip, "rated_a": motor.rated,
+        "supply_hz": motor.supply, "least_a": LOAD_MIN * motor.rated, "lines_hz": places, "seconds": motor.window,
+        "resolution_hz": 1 / motor.window, "bars_db": [motor.bars, motor.bars_broken],
+    }  # fmt: skip
+
+
+def _motor_rows(how: dict[str, Any]) -> list[str]:
+    bars, broken = how["bars_db"]
+    rows = [
+        say(
+            "motor: {count} pole pairs, rated slip {slip:.2%}, {rated:g} A at {supply:g} Hz; from {least:g} A on",
+            count=how["pole_pairs"], slip=how["rated_slip"], rated=how["rated_a"], supply=how["supply_hz"],
+            least=how["least_a"],
+        )
+    ]  # fmt: skip
+    rows += [f"  {name:19} {hz:9.3f} Hz" for name, hz in how["lines_hz"].items()]
+    words = say(
+        "  blocks of {seconds:g} s, resolution {step:.3f} Hz; rotor bars: alarm from {bars:g} dB, urgent {broken:g} dB",
+        seconds=how["seconds"], step=how["resolution_hz"], bars=bars, broken=broken,
+    )  # fmt: skip
+    return [*rows, words]
 
 
 def _chatter(machine: MachineSection, shaft: float) -> dict[str, Any]:

@@ -140,6 +140,14 @@ Change = Annotated[
 Percent = Annotated[float, _parse({"%": 1.0}, " %"), Field(ge=0, examples=["20 %"])]
 """A share, held in percent. Written `20 %`."""
 
+CURRENT_UNITS = {"A": 1.0, "mA": 1e-3, "kA": 1e3}
+
+Current = Annotated[float, _parse(CURRENT_UNITS, " A"), Field(gt=0, examples=["42 A"])]
+"""An electric current, held in amperes. Written `42 A`."""
+
+Level = Annotated[float, _parse({"dB": 1.0}, " dB"), Field(examples=["-45 dB"])]
+"""A level over or below a reference, held in dB. Written `-45 dB`."""
+
 _SECRET = object()
 _SECRET_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 SecretName = Annotated[str, Field(pattern=_SECRET_NAME, examples=["cnc-07"]), _SECRET]

@@ -1,7 +1,6 @@
 """Chatter as an operator: blocks of vibration while the tool cuts, at a known speed and number of teeth."""
 
 import math
-from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from edge.analytics.condition.chatter import INDEX_LIMIT, LEVEL_DB, SPEED_SHARE,
 from edge.analytics.condition.gate import CONFIRM
 from edge.analytics.condition.judge import Finding
 from edge.analytics.condition.names import chatter_figures_of
+from edge.analytics.condition.speeds import Speeds
 from edge.analytics.condition.stretch import TREND, Channel, Lengths, Purpose
 from edge.analytics.condition.telling import Evidence
 from edge.analytics.operator import Derived
@@ -23,7 +23,6 @@ CLAUSE = (
 )
 RULE = "chatter"
 STEADY, CHATTER = "stable", "chatter"
-SPEEDS_MAX = 1000
 
 
 class ChatterWatch(BlockWatch):
@@ -38,13 +37,13 @@ class ChatterWatch(BlockWatch):
         values = [tag for tag in (machine["speed"], self._teeth_tag) if tag]
         super().__init__(machine, "chatter", channels, values, "cutting", chatter_figures_of(machine))
         start = math.nan if machine["speed"] else float(machine["rpm"])
-        self._speeds: deque[tuple[int, float]] = deque([(0, start)], SPEEDS_MAX)
+        self._speeds = Speeds(start)
         self._quiet: dict[str, int | None] = dict.fromkeys(self._waveforms)
 
     def take_value(self, tag: str, at: int, value: float) -> None:
         """Take the spindle's speed, or the teeth of the tool."""
         if tag == self.machine["speed"]:
-            self._speeds.append((at, value))
+            self._speeds.feed(at, value)
         if tag == self._teeth_tag:
             self._teeth = value
 
@@ -91,8 +90,7 @@ class ChatterWatch(BlockWatch):
 
     def _speed(self, begin: int, end: int) -> float:
         """Return the speed in rpm, NaN where it changed within the block."""
-        before = [rpm for at, rpm in self._speeds if at <= begin][-1:]
-        speeds = [*before, *(rpm for at, rpm in self._speeds if begin < at <= end)]
+        speeds = self._speeds.within(begin, end)
         if not speeds or any(math.isnan(rpm) for rpm in speeds):
             return math.nan
         return speeds[-1] if max(speeds) - min(speeds) <= SPEED_SHARE * max(speeds) else math.nan
@@ -100,17 +98,16 @@ class ChatterWatch(BlockWatch):
     def shift(self, by: int) -> None:
         """Move what is counted from a moment."""
         super().shift(by)
-        self._speeds = deque(((at + by, rpm) for at, rpm in self._speeds), SPEEDS_MAX)
+        self._speeds.shift(by)
 
     def state(self) -> Mapping[str, Any]:
         """Return speed, teeth, alarms and blocks that wait."""
-        speeds = [[at, rpm] for at, rpm in self._speeds]
-        return {**super().state(), "speeds": speeds, "teeth": self._teeth, "quiet": self._quiet}
+        return {**super().state(), "speeds": self._speeds.state(), "teeth": self._teeth, "quiet": self._quiet}
 
     def restore(self, state: Mapping[str, Any]) -> Sequence[str]:
         """Take a state up."""
         super().restore(state)
-        self._speeds = deque(((at, rpm) for at, rpm in state["speeds"]), SPEEDS_MAX)
+        self._speeds.restore(state["speeds"])
         self._teeth = state["teeth"]
         self._quiet = {tag: state["quiet"][tag] for tag in self._quiet}
         return ()

@@ -27,6 +27,9 @@ GEAR_FEATURES = {"mesh": ACCELERATION, "mesh_sidebands": ""}
 OPERATION_FEATURES = ("mean", "rms", "peak", "ripple")
 """Of a load in one run of an operation, in its unit."""
 
+MOTOR_LINES = ("rotor_bars_lower", "rotor_bars_upper", "eccentricity_lower", "eccentricity_upper")
+"""Lines beside the supply's in a motor's current."""
+
 REMAINING = ("remaining_low", "remaining", "remaining_high")
 SLOW_BELOW_RPM = 600.0
 """Below this speed the standards look at displacement too."""
@@ -119,6 +122,20 @@ def chatter_figures_of(machine: Mapping[str, Any]) -> Iterator[Figure]:
         yield f"{tag}_chatter_evidence", WAVEFORM, ACCELERATION, tag
 
 
+def motor_figures_of(machine: Mapping[str, Any]) -> Iterator[Figure]:
+    """Yield the tags that are made of a motor's current, in a fixed order."""
+    for tag in machine["motor"]["currents"]:
+        yield f"{tag}_motor", TEXT, "", tag
+        yield f"{tag}_supply_frequency", NUMBER, "Hz", tag
+        yield f"{tag}_slip", NUMBER, "%", tag
+        yield f"{tag}_slip_doubt", NUMBER, "%", tag
+        yield f"{tag}_slip_from", TEXT, "", tag
+        yield f"{tag}_motor_load", NUMBER, "%", tag
+        for line in (*MOTOR_LINES, *machine["orders"]):
+            yield f"{tag}_{line}", NUMBER, "dB", tag
+        yield f"{tag}_motor_evidence", WAVEFORM, "A", tag
+
+
 def at_steady_speed(machine: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a machine of the plan without what is judged over the angle of its shaft instead."""
     return {**machine, "orders": {}} if machine.get("tracking") else machine
@@ -131,6 +148,8 @@ def all_figures_of(machine: Mapping[str, Any]) -> Iterator[Figure]:
         yield from order_figures_of(machine)
     if machine.get("chatter"):
         yield from chatter_figures_of(machine)
+    if machine.get("motor"):
+        yield from motor_figures_of(machine)
     if machine.get("operations"):
         yield from operation_figures_of(machine)
 

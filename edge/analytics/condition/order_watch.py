@@ -12,7 +12,7 @@ from edge.analytics.condition.block_watch import BlockWatch, end_of, scaled
 from edge.analytics.condition.diagnosis import FAULTS, Diagnosis, diagnose
 from edge.analytics.condition.follow import followed
 from edge.analytics.condition.gate import CONFIRM, Confirmed
-from edge.analytics.condition.judge import DRIFT, HIGH, Finding, Judge
+from edge.analytics.condition.judge import HIGH, Finding, Judge
 from edge.analytics.condition.names import order_figures_of, order_name
 from edge.analytics.condition.orders import order_amplitudes, within
 from edge.analytics.condition.stretch import BEARING, Channel, Lengths, Purpose
@@ -32,10 +32,6 @@ PATIENCE_NS = 60 * 10**9
 
 OVERLAP_MIN = 0.8
 COUNTS_MIN = 6
-CLAUSES = {
-    HIGH: "own baseline: six robust sigma and twice the median",
-    DRIFT: "own baseline: CUSUM of medians over 10 min, slack 1.5 sigma, limit 10 sigma",
-}
 BEARING_CLAUSE = "ISO 13373-3, rolling element bearings; envelope order spectrum over its carpet"
 
 

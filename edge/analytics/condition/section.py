@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from edge.analytics.condition.bearings import Bearing, bearing, find, geometry_problem, known_names, near_names
 from edge.analytics.condition.chatter_section import ChatterSection
+from edge.analytics.condition.motor_section import MotorSection
 from edge.analytics.condition.names import REVOLUTIONS_MIN, SAMPLES_MAX, SAMPLES_MIN
 from edge.analytics.condition.operations_section import Operations
 from edge.analytics.condition.severity import LIMITS, Limits
@@ -217,6 +218,9 @@ class MachineSection(Section):
     cutting: Cutting | None = None
     """How it is known that the tool cuts."""
 
+    motor: MotorSection | None = None
+    """An induction motor by its phase current."""
+
     chatter: ChatterSection | None = None
     """Chatter of the tool, on waveforms of acceleration."""
 
@@ -270,7 +274,7 @@ class MachineSection(Section):
 
     def _other_waveforms(self) -> set[str | None]:
         """Return the tags whose waveforms are no acceleration."""
-        return {self.tacho.tag if self.tacho else None}
+        return {self.tacho.tag if self.tacho else None, *(self.motor.current if self.motor else ())}
 
     def _tag_problems(self, tags: Mapping[str, Any]) -> Iterator[Problem]:
         for name, tag in tags.items():
@@ -298,6 +302,9 @@ class MachineSection(Section):
         if self.chatter is not None:
             has_waves = any(source.is_waveform for source in sources(tags))
             yield from (replace(each, path=("chatter", *each.path)) for each in self.chatter.problems(tags, has_waves))
+        if self.motor is not None:
+            for each in self.motor.problems(tags, self.rpm):
+                yield each if each.path[:1] == ("..",) else replace(each, path=("motor", *each.path))
         for key in ("operations", "chatter"):
             if getattr(self, key) is not None and self.cutting is None:
                 words = say("{key} needs to know when the tool cuts", key=key)
@@ -355,6 +362,7 @@ def plan(device: str, machine: MachineSection, tags: Mapping[str, Any]) -> dict[
         "teeth": machine.teeth,
         "running": _gate_plan(gate, tags),
         "cutting": _gate_plan(machine.cutting, tags),
+        "motor": machine.motor.plan(tags) if machine.motor else None,
         "chatter": machine.chatter.plan() if machine.chatter else None,
         "operations": machine.operations.plan(tags) if machine.operations else None,
         "tracking": machine.tacho.plan(tags) if machine.tacho else None,

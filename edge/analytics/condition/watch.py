@@ -13,6 +13,7 @@ from edge.analytics.condition.diagnosis import CLIPPED_MAX, FLAT_MAX, Diagnosis,
 from edge.analytics.condition.gate import CONFIRM, Confirmed, Gate
 from edge.analytics.condition.judge import Finding, Judge
 from edge.analytics.condition.moments import SIZE, moments
+from edge.analytics.condition.motor_watch import MotorWatch
 from edge.analytics.condition.names import (
     FEATURES,
     GEAR_FEATURES,
@@ -390,6 +391,8 @@ def operators_of(machine: Mapping[str, Any]) -> Iterator[Operator]:
         from edge.analytics.condition.order_watch import OrderWatch
 
         yield OrderWatch(machine)
+    if machine.get("motor"):
+        yield MotorWatch(machine)
     if machine.get("chatter") and machine["cutting"]:
         from edge.analytics.condition.chatter_watch import ChatterWatch
 
