@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge.agent import products_plan
+from edge.agent import power_quality_plan, products_plan
 from edge.agent.baseline_plan import check as check_baselines
 from edge.agent.baseline_plan import plan as plan_baselines
 from edge.agent.circles import Place, tell_circles
@@ -22,6 +22,7 @@ from edge.analytics.condition.section import plan as plan_machine
 from edge.analytics.energy.baseline_section import figures_of as baseline_figures_of
 from edge.analytics.energy.names import figures_of
 from edge.analytics.energy.plan import read_plan
+from edge.analytics.energy.power_quality_section import figures_of as quality_figures_of
 from edge.analytics.expression.check import Checked, Known, Type, check
 from edge.analytics.expression.deadband import has_limit
 from edge.analytics.expression.syntax import ExpressionError, parse, refs
@@ -67,10 +68,14 @@ def plan(sections: "SiteSection", devices: Mapping[str, "Device"], folder: Path,
                 known = Type.TEXT if kind == TEXT else Type.NUMBER
                 made[f"{machine['device']}.{name}"] = Known(known, unit or None)
     made |= dict(watch_makes(sections.watch))
+    quality = power_quality_plan.plan(sections.energy, energy, sections.timezone, folder, tell)
+    figures = [*(quality_figures_of(quality) if quality else ())]
+    made |= {f"{device}.{name}": Known(Type.NUMBER, unit or None) for device, name, unit, _ in figures}
     tags = _Tags(sections, devices, made, tell)
     watches = plan_watches(sections.watch, machines, tags.look_up, tags.known, tell)
     production = producing.check(tags)
     check_baselines(baselines, tags.look_up, tags.known, made, tell)
+    power_quality_plan.check(quality, tags.look_up, tags.known, tell)
     products_plan.check(products, tags.look_up, tags.known, tell)
     _check_circles(sections, production, baselines, watches, products, tell)
     derived = {path: each for path in sections.derived if (each := tags.derived(path)) is not None}
@@ -83,6 +88,8 @@ def plan(sections: "SiteSection", devices: Mapping[str, "Device"], folder: Path,
         parts.append({"kind": "energy", "settings": energy})
     if production:
         parts.append({"kind": "production", "settings": production})
+    if quality:
+        parts.append({"kind": "power_quality", "settings": quality})
     if products:
         parts.append({"kind": "products", "settings": products})
     if baselines:
@@ -115,6 +122,8 @@ def made_tags(analytics: Mapping[str, Any] | None) -> Iterator[str]:
                 yield from (f"{machine['device']}.{name}" for name, *_ in condition_figures_of(machine))
         elif part["kind"] == "production":
             yield from (path for path, _ in made_by(part["settings"]["machines"]))
+        elif part["kind"] == "power_quality":
+            yield from (f"{device}.{name}" for device, name, *_ in quality_figures_of(part["settings"]))
         elif part["kind"] == "products":
             yield from products_plan.made_by(part["settings"])
         elif part["kind"] == "baselines":

@@ -18,6 +18,7 @@ from edge.analytics.pipeline import Pipeline
 KINDS: Mapping[str, str] = {
     "derived": "edge.analytics.derived",
     "energy": "edge.analytics.energy.account",
+    "power_quality": "edge.analytics.energy.quality_watch",
     "products": "edge.analytics.products.account",
     "baselines": "edge.analytics.energy.baseline_watch",
     "production": "edge.analytics.production.machine",

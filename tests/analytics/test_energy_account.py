@@ -257,6 +257,20 @@ def test_a_corrected_price_states_the_months_of_a_year_anew_with_an_audit_entry(
     assert "hold from now on" in str([event.facts for event in last.events if event.kind == "energy_restated"])
 
 
+def test_power_and_register_are_compared_and_a_wrong_ratio_is_told_once() -> None:
+    begin = ns("2025-04-01T00:00:00")
+    asked = plan(meter("m", power={"tag": "m.power", "per": 2.0}))
+    readings = flat("m", begin, 2 * 1440 + 20, 60.0, 10)
+    readings += [("m.power", begin + at * MIN, 60.0 if at <= 1440 else 30.0) for at in range(0, 2 * 1440 + 20, 10)]
+    derived = run(asked, readings, begin + (2 * 1440 + 30) * MIN)
+    found = figures(asked, derived)
+    percents = [value for value, *_ in found["m.power_deviation_1d"].values()]
+    assert percents == pytest.approx([100.0, 0.0], abs=0.4)
+    assert found["m.power_deviation_1h"][begin][0] == pytest.approx(100.0)
+    told = [event.facts["verdict"] for event in derived.events if event.kind == "power_deviation"]
+    assert told == ["differ", "agree"]
+
+
 def test_demand_that_a_late_reading_corrects_has_a_higher_revision_each_time() -> None:
     begin = ns("2025-04-01T00:00:00")
     asked = plan(meter("m"), demand=[{"meter": "m", "window": 15, "sliding": False, "limit": None}])

@@ -145,6 +145,35 @@ def test_voltage_unbalance(tmp_path: Path) -> None:
     assert [*figures(lines, "m.voltage_unbalance").values()][-1] == pytest.approx(1.766, abs=5e-4)
 
 
+def test_power_quality_of_a_day_is_judged_by_its_values_of_ten_minutes(tmp_path: Path) -> None:
+    begin = datetime(2025, 4, 1)
+    rows: list[Row] = []
+    for number in range(2 * 288 + 1):
+        at = begin + timedelta(minutes=5 * number)
+        # On the first day 5 % of the time is beyond a limit, on the second more.
+        is_high = number < 14 if at.day == 1 else number < 288 + 30
+        rows += [(at, "thd", 6.0 if is_high else 2.0), (at, "hu5", 3.0)]
+        rows += [(at, f"voltage_{pair}", volts) for pair, volts in (("ab", 400.0), ("bc", 392.0), ("ca", 404.0))]
+    asked = """      thd: {at: holding/40, type: f32, unit: "%"}
+      hu5: {at: holding/42, type: f32, unit: "%"}
+energy:
+  meters:
+    m:
+      power_quality: {limits: china/0.38kV, thd_voltage: m.thd, harmonics: {5: m.hu5}, max: {harmonics: {5: 2.5}},
+                      voltage: [m.voltage_ab, m.voltage_bc, m.voltage_ca], nominal: 380}
+"""
+    lines = replay(tmp_path, asked, rows)
+    assert [*figures(lines, "m.thd_voltage_p95_1d").values()] == [2.0, 6.0]
+    assert [*figures(lines, "m.thd_voltage_outside_1d").values()] == pytest.approx([100 * 7 / 144, 100 * 15 / 144])
+    assert [*figures(lines, "m.unbalance_p95_1d").values()] == pytest.approx([1.766] * 2, abs=1e-3)
+    assert max(figures(lines, "m.voltage_deviation_10min").values()) == pytest.approx(100 * 24 / 380)
+    told = [line["event"]["facts"] for line in lines if "event" in line and line["event"]["kind"] == "power_quality"]
+    assert [(each["quantity"], each["day"], each["verdict"]) for each in told] == [
+        ("harmonic_5", "2025-04-01", "exceeded"), ("thd_voltage", "2025-04-02", "exceeded"),
+    ]  # fmt: skip
+    assert "unverified" in told[0]["source"]
+
+
 def test_coal_and_carbon_of_a_site_in_chongqing(tmp_path: Path) -> None:
     begin, end, step = datetime(2026, 3, 1), datetime(2026, 3, 2), timedelta(minutes=30)
     rows = steady("energy", begin, end, 12_000.0, step)

@@ -99,7 +99,8 @@ def _of_meter(plan: EnergyPlan, meter: Metered, levels: Sequence[Level]) -> Iter
         for level in COMPARED:
             yield meter.name, f"rate_deviation_{level}", "%", (meter.tag, *registers)
     if meter.power:
-        yield meter.name, "power_deviation_1h", "%", (meter.tag, meter.power[0])
+        for level in (Level.HOUR, Level.DAY):
+            yield meter.name, f"power_deviation_{level}", "%", (meter.tag, meter.power[0])
     if meter.voltages:
         yield meter.name, "voltage_unbalance", "%", meter.voltages
     for level in stated_of(plan):

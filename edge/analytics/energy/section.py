@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from edge.analytics.energy.power_factor import STANDARDS
+from edge.analytics.energy.power_quality_section import PowerQuality
 from edge.analytics.energy.tariff_rules import Rate, parse_span
 from edge.analytics.energy.working_calendar import DayType
 from edge.core.language import say
@@ -237,6 +238,9 @@ class Meter(Section):
 
     voltages: Annotated[Sequence[str], Field(min_length=3, max_length=3)] | None = None
     """Paths of the three line voltages, for their unbalance."""
+
+    power_quality: PowerQuality | None = None
+    """Limits of unbalance, harmonics, voltage and frequency."""
 
     gas: "GasState | None" = None
     """How a gas volume becomes one at 0 °C and 101.325 kPa."""

@@ -16,7 +16,7 @@ from edge.analytics.energy.demand_watch import DemandWatch
 from edge.analytics.energy.factors import Purpose
 from edge.analytics.energy.figures import Figures
 from edge.analytics.energy.grid import Grid
-from edge.analytics.energy.marks import Mark
+from edge.analytics.energy.marks import DOUBTFUL, Mark
 from edge.analytics.energy.meters import MILLIONTHS
 from edge.analytics.energy.names import BILLED, COMPARED, SITE, STATED, carriers_of
 from edge.analytics.energy.plan import ELECTRICITY, BillPlan, EnergyPlan, Metered, Process, Virtual
@@ -28,6 +28,10 @@ from edge.core.batch import Event, Severity
 from edge.core.interval import Level
 
 CALIBRATION_DAYS = 30
+DEVIATION_MAX = 5.0
+"""Percent by which integrated power may differ from the register over a day."""
+
+AGREE, DIFFER = "agree", "differ"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +83,8 @@ class Statement:
                 self._figures.give(out, meter.name, f"energy_{level}", begin, value, mark, own)
                 if level is Level.QUARTER and meter.name in self._watches and own == 0:
                     self._watches[meter.name].learn(begin, page.interval.end, value, out)
-            if level is Level.HOUR and meter.power:
-                self._give_deviation(page, place, mark, revision, out)
+            if level in (Level.HOUR, Level.DAY) and meter.power:
+                self._give_deviation(level, page, place, mark, revision, out)
             if level in STATED:
                 self._give_cost(level, page, place, mark, revision, out)
                 self._give_carbon(level, page, place, mark, revision, out)
@@ -103,14 +107,28 @@ class Statement:
         """Return the revision of figures that are made of a meter and its companions."""
         return sum(max(int(page.revision[other]), 0) for other in {place, *self._companions.of(place)})
 
-    def _give_deviation(self, page: Page, place: int, mark: Mark, revision: int, out: Derived) -> None:
-        """Compare the register with the integrated power."""
+    def _give_deviation(self, level: Level, page: Page, place: int, mark: Mark, revision: int, out: Derived) -> None:
+        """Compare the register with the integrated power; tell when they differ over a day, and when no longer."""
         other = self._from_power[place]
         if page.revision[other] != NOT_ISSUED and page.energy[place]:
             percent = 100 * (page.energy[other] - page.energy[place]) / page.energy[place]
             both = mark | page.mark(other)
             name = self._plan.meters[place].name
-            self._figures.give(out, name, "power_deviation_1h", page.interval.begin, percent, both, revision)
+            self._figures.give(out, name, f"power_deviation_{level}", page.interval.begin, percent, both, revision)
+            if level is Level.DAY and not both & DOUBTFUL:
+                self._tell_deviation(name, percent, page, out)
+
+    def _tell_deviation(self, name: str, percent: float, page: Page, out: Derived) -> None:
+        differ, key = abs(percent) > DEVIATION_MAX, f"{name} power"
+        if (self._verdicts.get(key, AGREE) == DIFFER) == differ:
+            return
+        self._verdicts[key] = DIFFER if differ else AGREE
+        day = self._grid.local(page.interval.begin).date()
+        message = f"{name}: its power, integrated over {day}, is {percent:+.1f} % off its register"
+        message += "; a ratio or a unit is wrong, or the power is read too seldom" if differ else ": they agree again"
+        facts: dict[str, str | float] = {"percent": round(percent, 3), "day": str(day), "verdict": self._verdicts[key]}
+        severity = Severity.MEDIUM if differ else Severity.INFO
+        out.events.append(Event(self._figures.tick, name, "power_deviation", severity, message, facts))
 
     def _give_cost(self, level: Level, page: Page, place: int, mark: Mark, revision: int, out: Derived) -> None:
         meter = self._plan.meters[place]
