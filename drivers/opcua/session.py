@@ -19,6 +19,7 @@ from drivers.opcua.resolve import is_path
 from drivers.opcua.rows import Items
 from drivers.opcua.structures import Definitions
 from drivers.opcua.subscription import Subscription, Subscriptions, Wanted
+from drivers.opcua.units import told_units
 from drivers.opcua.values import parts_of
 from drivers.opcua.variables import Item, Variables
 from drivers.opcua.watch import Watch
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 QUIET_S = 2.0
 BEATS = 4
 """Looks at the heartbeats in the shortest of them."""
+UNITS_AT_ONCE = 200
 _UNKNOWN = int(ua.StatusCodes.BadNodeIdUnknown)
 
 log = logging.getLogger("yulink.opcua")
@@ -62,6 +64,8 @@ class Model:
         self.seen: dict[str, int] = {}
         self.gaps = Gaps()
         self.told: set[str] = set()
+        self.unasked: list[tuple[int, ua.NodeId]] = []
+        """Tags, with their nodes, whose unit the server is still to be asked for."""
 
     def suspend(self, now: int) -> None:
         """Note when the connection broke, and the last row of each item until then."""
@@ -136,7 +140,7 @@ class OpcUaSession:
         first = await self._variables.read(items)
         fresh = [item for item in items if item.handle < 0 or item.guessed]
         await self._variables.describe([item for item in fresh if not self._nothing_found(item)], first)
-        await self._variables.ask_units(items)
+        model.unasked += self._variables.with_unit(items)
         self._beating = [item for item in model.items if self._heartbeat(item)]
         if model.lost_at is not None and self._driver.section.history:
             self._miss(items, first)
@@ -300,7 +304,8 @@ class OpcUaSession:
     async def _wait(self) -> None:
         """Wait for a notification, the next poll, a heartbeat, or two quiet seconds."""
         subscriptions = self.model.subscriptions
-        patience = 0.0 if self.model.gaps else min(QUIET_S, self._polling.next_in(), self._beat_in())
+        busy = self.model.gaps or self.model.unasked
+        patience = 0.0 if busy else min(QUIET_S, self._polling.next_in(), self._beat_in())
         if subscriptions.all:
             waits = [asyncio.create_task(each.wait()) for each in (subscriptions.arrived, self._connection.lost)]
             try:
@@ -321,6 +326,8 @@ class OpcUaSession:
         self._note_overflows()
         if self.model.gaps:
             await self._fill()
+        if self.model.unasked:
+            await self._ask_units()
         now = self._clock.monotonic()
         if now - self._checked < QUIET_S:
             return
@@ -386,6 +393,13 @@ class OpcUaSession:
                if now - rows.reported(one) >= (self._heartbeat(item) or 0)]  # fmt: skip
         rows.moment = now
         self.model.ready += rows.repeat(np.array(due, np.int64), self._clock.now())
+
+    async def _ask_units(self) -> None:
+        """Ask for the units of some of the variables that have one in the configuration, beside what comes."""
+        some, self.model.unasked = self.model.unasked[:UNITS_AT_ONCE], self.model.unasked[UNITS_AT_ONCE:]
+        limits = self.model.subscriptions.limits
+        units = await told_units(self._connection.client, limits, [node for _, node in some])
+        self._driver.units.update({tag: unit for (tag, _), unit in zip(some, units, strict=True)})
 
     async def _compare(self, now: float) -> None:
         """Ask the server something; where a subscription is quiet, what its variables are."""

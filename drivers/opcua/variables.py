@@ -15,7 +15,6 @@ from drivers.opcua.resolve import is_glob, resolve
 from drivers.opcua.rows import Items, Parts, Picked, Wave
 from drivers.opcua.section import OpcUaTag
 from drivers.opcua.structures import Definitions
-from drivers.opcua.units import told_units
 from drivers.opcua.values import kind_of, kind_of_number, kind_of_type
 from edge.core.catalogue import Tag, ValueKind
 
@@ -106,16 +105,14 @@ class Variables:
                 words = self._words[type_]
             self._place(item, *self._meaning(item, first.get(item.name), kind_of_type(type_), words))
 
-    async def ask_units(self, items: Sequence[Item]) -> None:
-        """Ask for the units of those variables that have one in the configuration; the driver has them then."""
-        asked = [
+    def with_unit(self, items: Sequence[Item]) -> list[tuple[int, ua.NodeId]]:
+        """Return tag and node of those that have a unit in the configuration."""
+        return [
             (tag.id, item.node)
             for item in items
             if item.tag.unit and item.node is not None and item.handle >= 0
             and (tag := self._rows.tags[item.handle]) is not None
         ]  # fmt: skip
-        units = await told_units(self._connection.client, self._limits, [node for _, node in asked])
-        self._driver.units.update({tag: unit for (tag, _), unit in zip(asked, units, strict=True)})
 
     def _needs_type(self, item: Item, first: Mapping[str, ua.DataValue]) -> bool:
         known = item.tag.type is not None or item.name in self._driver.tags

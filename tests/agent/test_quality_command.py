@@ -119,6 +119,17 @@ def test_three_hours_off_are_an_online_rate_of_87_5_and_one_gap_with_exact_bound
     assert press["score"] == pytest.approx(expected, rel=1e-12)
 
 
+def test_a_month_is_made_of_the_counts_of_its_days(day: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    (one, two), month = (
+        [shown([*day, "--day", f"2026-01-0{number}"], capsys)["robot"] for number in (1, 2)],
+        shown([*day, "--month", "2026-01"], capsys)["robot"],
+    )
+    assert month["received"] == one["received"] + two["received"] == 25
+    late = 25 - month["timely"]
+    assert month["score"] == 100 * (1 + (25 - late) / 25 + 1) / 3
+    assert (one["timely"] + two["timely"]) / 25 == month["timeliness"]
+
+
 def test_a_device_that_reports_by_itself_owes_nothing_and_is_told_as_such(
     day: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,7 @@ from edge.core.batch import Severity
 from edge.core.catalogue import Catalogue, ValueKind
 from simulators.opcua import Variable, serve_opcua
 from tests.drivers.support import following
+from tests.support import until
 
 NOW = 1_767_225_600 * 10**9
 
@@ -35,9 +36,10 @@ async def test_units_are_asked_for_where_the_configuration_has_one() -> None:
             if text:
                 await unit(server.server.get_node(f"ns=2;s={name}"), text)
         async with following(SPEC, {"opcua": server.url, "every": "50ms", "tags": tags}) as device:
+            driver = device.driver
+            assert isinstance(driver, OpcUaDriver)
             await device.until(lambda: len(device.last()) == len(tags))
-    driver = device.driver
-    assert isinstance(driver, OpcUaDriver)
+            await until(lambda: len(driver.units) == 3)
     assert {driver.context.catalogue[tag].name: unit for tag, unit in driver.units.items()} == {
         "t": "°C", "p": "", "f": "°F",
     }  # fmt: skip

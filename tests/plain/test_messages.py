@@ -93,6 +93,16 @@ def test_the_wide_shape_is_an_object_a_device_and_time() -> None:
     assert len(render(*poll(), rows(Lane.INT, "count", [9]), shape="wide")) == 3, "a second value of one time is kept"
 
 
+def test_a_value_that_broke_a_rule_is_shown_beside_as_the_device_said_it() -> None:
+    doubted = rows(Lane.FLOAT, "temperature", [151.0, math.nan, 7.0], [*[StatusCode.BAD_OUT_OF_RANGE] * 2, 0])
+    long = [read(message.payload) for message in render(doubted)]
+    assert [(each["value"], each.get("raw")) for each in long] == [(None, 151.0), (None, "NaN"), (7.0, None)]
+    wide = [read(message.payload) for message in render(doubted, shape="wide")]
+    assert [(each["temperature"], each.get("temperature_raw")) for each in wide] == [
+        (None, 151.0), (None, "NaN"), (7.0, None),
+    ]  # fmt: skip
+
+
 def test_fields_and_topics_have_the_names_that_were_asked_for() -> None:
     long = render(
         *poll(),

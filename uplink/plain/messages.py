@@ -12,7 +12,7 @@ from edge.core.batch import Batch, Event, Waveform
 from edge.core.catalogue import Catalogue, Tag, ValueKind
 from edge.core.clock import iso8601
 from edge.core.delivery import Gap, Parcel
-from edge.core.quality import is_bad, is_good
+from edge.core.quality import KEEPS_VALUE, is_bad, is_good
 from uplink.plain.section import JsonSection
 
 INTEGER_MAX = 2**53 - 1
@@ -105,6 +105,8 @@ class Renderer:
             if "ts" in fields:
                 told[fields["ts"]] = self._time(ts)
             told[fields["value"]] = _value(tag, value, quality)
+            if quality in KEEPS_VALUE:
+                told["raw"] = _value(tag, value, 0)
             if "quality" in fields:
                 told[fields["quality"]] = self._quality(quality)
             if revision:
@@ -126,6 +128,8 @@ class Renderer:
                 objects[key] = (names.topic, told)
             told = objects[key][1]
             told[fields["value"]] = _value(tag, value, quality)
+            if quality in KEEPS_VALUE:
+                told[f"{fields['value']}_raw"] = _value(tag, value, 0)
             if "unit" in fields and tag.unit:
                 told[fields["unit"]] = tag.unit
             if "quality" in fields and quality and not (self._section.quality == "word" and is_good(quality)):
