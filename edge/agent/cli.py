@@ -392,6 +392,7 @@ def parser() -> argparse.ArgumentParser:
     )
     energy.add_argument("--from", dest="begin", default="", metavar="TIME", help=say("the first, in the plant's time"))
     energy.add_argument("--to", dest="end", default="", metavar="TIME", help=say("up to, but not with; default: now"))
+    energy.add_argument("--meters", action="store_true", help=say("show the register of meters instead"))
     form = energy.add_mutually_exclusive_group()
     form.add_argument(
         "--json", dest="form", action="store_const", const="json", help=say("print one JSON object a line")
@@ -649,6 +650,10 @@ def _energy(arguments: argparse.Namespace) -> int:
 
     begin, end = arguments.begin, arguments.end
     form = arguments.form or "table"
+    if arguments.meters:
+        from edge.agent.energy_register import run as run_register
+
+        return run_register(arguments.config, arguments.device, form)
     return run(arguments.config, arguments.data_dir, arguments.device, arguments.level, begin, end, form)
 
 

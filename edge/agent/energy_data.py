@@ -102,6 +102,23 @@ class DataPlanner:
             editions += self._editions(each, place, is_name=isinstance(given, str))
         return editions, each_of[-1] if each_of else None
 
+    def events(self, editions: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+        """Return the days on which events were declared, by name."""
+        given = self._section.tariff
+        known = {rule["event"] for edition in editions for rule in edition["rules"] if rule["event"]}
+        found: dict[str, list[str]] = {}
+        for number, each in enumerate(() if isinstance(given, str) else listed(given)):
+            place = ("tariff", "events") if isinstance(given, TariffSection) else ("tariff", number, "events")
+            for event, days in each.events.items():
+                if event not in known:
+                    near = difflib.get_close_matches(event, known, 1, 0.6)
+                    hint = say('did you mean "{near}"?', near=near[0]) if near else say("name it in `hours`")
+                    self._wrong(
+                        (*place, event), say("no hours ask for the event {event!r}", event=event), hint, on="key"
+                    )
+                found.setdefault(event, []).extend(day.isoformat() for day in days)
+        return found
+
     def curve(self, tariff: TariffSection) -> list[tuple[int, float]]:
         """Return the list of prices as (from, price), in order of time."""
         place = ("tariff", "curve")

@@ -71,10 +71,19 @@ class MeterPlanner:
             "tariff": given.carrier == "electricity" and (not is_below if given.billed is None else given.billed),
             "bought": given.bought if given.bought is not None else not is_below and given.carrier not in MADE_HERE,
             "class": given.accuracy,
+            "level": given.level or min(self._depth(name) + 1, 3),
             "calibrated_until": given.calibrated_until.isoformat() if given.calibrated_until else None,
         }
         self._companions(name, place, given, meter)
         return meter
+
+    def _depth(self, name: str) -> int:
+        """Return how many meters a meter hangs below."""
+        depth, seen = 0, {name}
+        while above := [parent for parent, below in self._section.tree.items() if name in below and parent not in seen]:
+            name, depth = above[0], depth + 1
+            seen.add(name)
+        return depth
 
     def _changes(self, given: Meter, factor: float) -> list[dict[str, Any]]:
         changes = [

@@ -78,6 +78,7 @@ class _Planner:
             "virtual": self._virtual(names),
             "processes": self._processes(names),
             "editions": editions,
+            "events": self._data.events(editions),
             "calendar": self._data.calendar(),
             "demand": self._demand(names),
             "shifts": dict(self._shifts),

@@ -72,6 +72,23 @@ def test_wrong_words_say_what_to_write(plant: list[str], capsys: pytest.CaptureF
     assert "--to is not after --from" in capsys.readouterr().err
 
 
+def test_the_register_of_meters_comes_from_the_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "plant.yaml").write_text(
+        "site: chongqing/plant-1\ndevices:\n  incomer: {use: eastron/sdm630, modbus: tcp://127.0.0.1:1}\n"
+        "  cnc-07: {use: eastron/sdm630, modbus: tcp://127.0.0.1:2}\nenergy:\n  tree: {incomer: [cnc-07]}\n"
+        "  meters: {incomer: {class: 0.5, calibrated_until: 2027-03-01}}\n",
+        "utf-8",
+    )
+    assert main(["energy", str(tmp_path / "plant.yaml"), "--meters", "--csv"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "meter,carrier,level,class,calibrated_until,reads,below,bought,billed",
+        "incomer,electricity,1,0.5,2027-03-01,incomer.energy_import,,True,False",
+        "cnc-07,electricity,2,1.0,,cnc-07.energy_import,incomer,False,False",
+    ]
+
+
 def test_what_ends_the_name_of_a_figure_is_its_level() -> None:
     names = {"energy_1min": "1min", "cost_1mo": "1mo", "energy_shift": "shift", "demand_max_1mo": "1mo"}
     assert {name: level_of(name) for name in names} == names

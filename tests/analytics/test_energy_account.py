@@ -271,6 +271,15 @@ def test_power_and_register_are_compared_and_a_wrong_ratio_is_told_once() -> Non
     assert told == ["differ", "agree"]
 
 
+def test_a_declared_event_makes_its_hours_hold_on_its_days_only() -> None:
+    begin = ns("2026-07-15T00:00:00")
+    rules = [{"rate": "sharp", "spans": [[720, 840]], "event": "heat wave"}, {"rate": "flat"}]
+    editions = [{"valid_from": "2021-12-01", "rules": rules, "prices": {"sharp": 2.0, "flat": 1.0}}]
+    asked = plan(meter("m", tariff=True), editions=editions, events={"heat wave": ["2026-07-16"]})
+    found = figures(asked, run(asked, flat("m", begin, 2 * 1440 + 20, 10.0, 10), begin + (2 * 1440 + 30) * MIN))
+    assert [value for value, *_ in found["m.cost_1d"].values()] == pytest.approx([240.0, 260.0])
+
+
 def test_demand_that_a_late_reading_corrects_has_a_higher_revision_each_time() -> None:
     begin = ns("2025-04-01T00:00:00")
     asked = plan(meter("m"), demand=[{"meter": "m", "window": 15, "sliding": False, "limit": None}])

@@ -227,6 +227,22 @@ def test_energy_by_part_by_state_and_by_programme() -> None:
     assert told.facts["A: kWh a part"] == pytest.approx((60 * 0.4 + 60 * 0.1) / 120)
 
 
+def test_energy_that_a_meter_sends_after_a_long_silence_counts_in_the_day_that_is_open() -> None:
+    asked = energy_plan()
+    machine = MachineProduction(asked)
+    slot = machine.inputs.index(asked["energy"]["tag"])
+    begin = int(datetime(2026, 3, 2, tzinfo=ZoneInfo(asked["timezone"])).timestamp()) * 10**9
+    other = next(each for each in range(len(machine.inputs)) if each != slot)
+    minutes = [begin + minute * 60 * 10**9 for minute in range(1440)]
+    at = [begin + 86_400 * 10**9] * 1440
+    quiet = Rows.of([other] * 24, [begin + hour * 3600 * 10**9 for hour in range(24)], [1.0] * 24)
+    machine.push(quiet, begin + 23 * 3600 * 10**9)
+    derived = machine.push(Rows.of([slot] * 1440, minutes, [0.5] * 1440, at=at), at[0] + 10**9)
+    names = {output.name: place for place, output in enumerate(machine.outputs)}
+    base = [reading.value for reading in derived.readings if reading.output == names["base_load_1d"]]
+    assert base == [pytest.approx(30.0)]
+
+
 def test_the_state_stays_small_over_a_month() -> None:
     machine = MachineProduction(energy_plan())
     sizes = []

@@ -121,6 +121,7 @@ class EnergyPlan:
     virtual: tuple[Virtual, ...]
     processes: tuple[Process, ...]
     editions: tuple[Edition, ...]
+    events: tuple[tuple[str, date], ...]
     calendar: WorkingCalendar
     curve: tuple[tuple[int, float], ...]
     currency: str
@@ -154,6 +155,7 @@ def read_plan(raw: Mapping[str, Any]) -> EnergyPlan:
         ),
         tuple(Process(each["name"], _parts(each["parts"])) for each in raw.get("processes", ())),
         tuple(_edition(each) for each in raw.get("editions", ())),
+        tuple((name, date.fromisoformat(day)) for name, days in raw.get("events", {}).items() for day in days),
         WorkingCalendar.of(raw.get("calendar") or {"years": {}}),
         tuple((begin, price) for begin, price in raw.get("curve", ())),
         raw.get("currency", "CNY"),

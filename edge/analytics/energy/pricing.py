@@ -31,6 +31,8 @@ class Pricing:
         self._plan = plan
         self._zone = ZoneInfo(plan.timezone)
         self._tariff = Tariff(plan.editions, plan.calendar, plan.timezone) if plan.editions else None
+        for event, day in plan.events if self._tariff else ():
+            self._tariff.declare(event, day)  # type: ignore[union-attr]
         self._timetable: Timetable | None = None
         self._timetable_ends = NEVER
         days = {row.valid_from for row in plan.factors} | {edition.valid_from for edition in plan.editions}
@@ -76,7 +78,7 @@ class Pricing:
         return [
             f"{edition.valid_from} {[_words(rule) for rule in edition.rules]}"
             for edition in (self._tariff.editions if self._tariff else ())
-        ]
+        ] + [f"{event} {day}" for event, day in sorted(self._plan.events)]
 
     def again(self, charge: Charge, begin: int, before: Sequence[Sequence[Any]]) -> Charge:
         """Return the charge of energy that was posted under older prices; one of a list of prices stays as it is."""

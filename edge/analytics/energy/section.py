@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
@@ -107,6 +107,27 @@ class Hours(Section):
     """Holds only on days for which this event was declared, e.g. a heat wave."""
 
 
+def _days(given: Any) -> Any:
+    found: list[date] = []
+    for each in given if isinstance(given, list) else [given]:
+        first, _, last = str(each).partition("..")
+        try:
+            begin, end = date.fromisoformat(first.strip()), date.fromisoformat((last or first).strip())
+        except ValueError:
+            refuse(
+                say("{given!r} are not days", given=str(each)),
+                say("write e.g. {example}", example="2026-07-15..2026-07-18"),
+            )
+        if not 0 <= (end - begin).days < 366:
+            refuse(say("{given!r} are not days", given=str(each)), say("write the first day first, a year at most"))
+        found += [begin + timedelta(days=number) for number in range((end - begin).days + 1)]
+    return found
+
+
+Days = Annotated[Sequence[date], BeforeValidator(_days, json_schema_input_type=str | list[str])]
+"""Days: `2026-07-15`, `2026-07-15..2026-07-18`, or a list."""
+
+
 class TariffSection(Section):
     """What electricity costs. Prices are the plant's own; hours come from a shipped tariff or stand here."""
 
@@ -127,6 +148,10 @@ class TariffSection(Section):
 
     hours: Sequence[Hours] = ()
     """When which rate holds."""
+
+    events: Mapping[str, Days] = {}
+    """Days on which an event that `hours` name was declared: `{heat wave: [2026-07-15, 2026-07-20..2026-07-22]}`. Write
+    them beforehand: hours that change hold from then on."""
 
     curve: str | None = None
     """A file of prices by the quarter hour or hour, `from,price` a line: where it has one, that holds instead."""
@@ -222,6 +247,9 @@ class Meter(Section):
 
     accuracy: Annotated[float, Field(gt=0, le=10, alias="class")] = 1.0
     """Its accuracy class in percent: 0.5."""
+
+    level: Literal[1, 2, 3] | None = None
+    """Metering level (GB 17167): 1 the plant, 2 a part of it, 3 equipment. Default: how deep it hangs in the tree."""
 
     calibrated_until: date | None = None
     """When its calibration ends; from a month before it is told."""

@@ -201,7 +201,7 @@ class MachineProduction(Operator):
 
     def _take_energy(self, minute: int, energy: float) -> None:
         """Take the energy of one minute, which may correct what was taken for it before."""
-        if energy != energy or minute < self._moment - self._settings["late_ns"]:
+        if energy != energy:
             return
         is_new = minute not in self._energies
         moved = energy - self._energies.get(minute, 0.0)
@@ -210,6 +210,8 @@ class MachineProduction(Operator):
         shares = self._shares.get(minute, {}) or {("", ""): 1}
         whole = sum(shares.values())
         for level in self._levels:
+            if minute < self._pages[level][0].begin:
+                continue  # its interval was let go: the account has it
             page = self._page(level, minute)
             for (state, programme), ns in shares.items():
                 page.use(state, minute, moved * ns / whole, 0)
