@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from edge.analytics.condition import novelty as n
 from edge.analytics.condition.baseline import LEARN_COUNT, Baseline, speed_bin
 from edge.analytics.condition.gate import Confirmed, ConfirmedZone, Gate
-from edge.analytics.condition.remaining import exponential, passage_share, wiener
+from edge.analytics.condition.remaining import exponential, likelier, passage_share, wiener
 from tests.analytics.recordings import DATA, needs_data
 
 
@@ -131,6 +131,41 @@ def test_an_exponential_rise_is_met_and_nothing_is_promised_without_one() -> Non
     assert wiener(times, times, 20.0).median == 0.0
     with pytest.raises(ValueError, match="3 points"):
         wiener(times[:3], times[:3], 20.0)
+
+
+def test_means_over_the_time_between_scatter_less_and_the_interval_allows_for_it() -> None:
+    random = np.random.default_rng(5)
+    steps = random.normal(0.1 / 6, 0.12 / math.sqrt(6), size=(600, 6 * 900))
+    paths = np.cumsum(steps, axis=1)
+    known, limit = 40, 12.0
+    inside = whole = 0
+    for path in paths[(paths[:, : 6 * known].max(axis=1) < limit) & (paths.max(axis=1) >= limit)]:
+        end = (int(np.argmax(path >= limit)) + 1) / 6 - known
+        hours = path[: 6 * known].reshape(known, 6).mean(axis=1)
+        found = wiener(range(known), hours.tolist(), limit, averaged=1.0)
+        whole += 1
+        inside += found.low - 0.5 <= end <= found.high + 0.5
+    assert whole > 500
+    assert 0.75 <= inside / whole <= 0.85
+
+
+def test_the_likelier_of_both_rises_is_taken_and_both_where_it_is_open() -> None:
+    random = np.random.default_rng(6)
+    times = [float(t) for t in range(40)]
+    bent = [1 + 0.05 * math.exp(0.1 * t + 0.02 * random.normal()) for t in times]
+    assert likelier(times, bent, 1.0, 8.0) == exponential(times, bent, 1.0, 8.0)
+    straight = [1.2 + 0.1 * t + 0.02 * random.normal() for t in times]
+    assert likelier(times, straight, 1.0, 8.0) == wiener(times, straight, 8.0)
+    short = [1.5, 1.52, 1.54, 1.57, 1.58, 1.61, 1.64, 1.66]
+    both, one, other = (
+        likelier(times[:8], short, 1.0, 3),
+        wiener(times[:8], short, 3),
+        exponential(times[:8], short, 1, 3),
+    )
+    assert both.low == min(one.low, other.low)
+    assert both.high == max(one.high, other.high)
+    below = [0.9, *straight[1:]]
+    assert likelier(times, below, 1.0, 8.0) == wiener(times, below, 8.0)
 
 
 @settings(max_examples=30, deadline=None)

@@ -105,6 +105,18 @@ def test_a_change_inside_a_zone_is_criterion_ii_and_teaches_nothing() -> None:
     assert event.facts["limit"] == pytest.approx(0.5 + 0.25 * 2.8, rel=0.05)
 
 
+def test_what_it_did_for_as_long_while_it_was_learned_is_no_change() -> None:
+    hours = LEARN_COUNT * BLOCK_NS / 3.6e12 + 0.5
+    operator = watch(running=None)
+    days(operator, hours - 1, 0.5, 0)
+    assert alarms(feed(operator, [("velocity", 1.9)] * 5, start=round((hours - 0.9) * 3600))) == []
+    assert alarms(days(operator, 1, 0.5, hours)) == []
+    assert operator.view()["learned"] == ["velocity"]
+    later = round((hours + 2) * 3600)
+    assert alarms(feed(operator, [("velocity", 1.8)] * 5, start=later)) == []
+    assert alarms(feed(operator, [("velocity", 2.0)] * 5, start=later + 100)) == [("condition_alarm", "criterion II")]
+
+
 def test_a_slow_drift_is_seen_below_every_limit_and_a_healthy_week_is_quiet() -> None:
     operator = watch(running=None)
     assert alarms(days(operator, 24 * 9, 1.0, 0)) == []

@@ -1,7 +1,7 @@
 """What is normal for one value of one machine: learned once per bin of speed, robust, and not from a bad machine."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,12 +32,15 @@ class Baseline:
     """Median and spread of one value at one speed, frozen when enough was seen: a baseline that follows hides wear.
 
     refused  values that were not learned, because the machine was not well
+    sustained_high, sustained_low  the farthest that readings in a row stayed at while it was learned
     """
 
     seen: list[float] = field(default_factory=list)
     median: float = math.nan
     sigma: float = math.nan
     refused: int = 0
+    sustained_high: float = -math.inf
+    sustained_low: float = math.inf
 
     @property
     def is_ready(self) -> bool:
@@ -60,6 +63,12 @@ class Baseline:
         self.sigma = max(spread, SIGMA_SHARE_MIN * abs(self.median), 1e-12)
         self.seen = []
 
+    def sustain(self, readings: Sequence[float]) -> None:
+        """Take readings in a row of a machine that is well: what all of them are above, and below."""
+        if not self.is_ready:
+            self.sustained_high = max(self.sustained_high, min(readings))
+            self.sustained_low = min(self.sustained_low, max(readings))
+
     def z(self, value: float) -> float:
         """Return the distance from the median in robust standard deviations; NaN while it is being learned."""
         return (value - self.median) / self.sigma
@@ -71,9 +80,15 @@ class Baseline:
 
     def state(self) -> dict[str, Any]:
         """Return it as plain values."""
-        return {"seen": self.seen, "median": self.median, "sigma": self.sigma, "refused": self.refused}
+        return {
+            "seen": self.seen,
+            "median": self.median,
+            "sigma": self.sigma,
+            "refused": self.refused,
+            "sustained": [self.sustained_high, self.sustained_low],
+        }
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> "Baseline":
         """Return what `state` told."""
-        return cls(list(state["seen"]), state["median"], state["sigma"], state["refused"])
+        return cls(list(state["seen"]), state["median"], state["sigma"], state["refused"], *state["sustained"])

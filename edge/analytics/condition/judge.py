@@ -10,14 +10,17 @@ from typing import Any
 from edge.analytics.condition.baseline import Baseline
 from edge.analytics.condition.drift import Drift
 from edge.analytics.condition.gate import CONFIRM, Confirmed, ConfirmedZone
-from edge.analytics.condition.remaining import CONFIDENCE, POINTS_MIN, wiener
-from edge.analytics.condition.severity import CRITERION_II_SHARE, Limits, alarm_limit, trip_limit, zone
+from edge.analytics.condition.remaining import CONFIDENCE, POINTS_MIN, likelier
+from edge.analytics.condition.severity import CRITERION_II_SHARE, TRIP_FACTOR, Limits, alarm_limit, trip_limit, zone
 from edge.core.batch import Severity
 
 BLOCK_NS = 600 * 10**9
 """Baseline and drift are made of medians over ten minutes of running: single readings depend on each other."""
 
-HISTORY_MAX = 144
+BLOCKS_OF_HOUR = 6
+HISTORY_MAX = 168
+"""Hours that remaining life is told from."""
+
 ZONE, CHANGE, HIGH, DRIFT = "zone", "criterion II", "baseline", "drift"
 
 
@@ -70,6 +73,8 @@ class Judge:
         if math.isnan(value):
             return []
         self.window = [*self.window, [at, value]][-CONFIRM:]
+        if not self.is_alarmed and len(self.window) == CONFIRM:
+            self.baselines.setdefault(speed, Baseline()).sustain([each for _, each in self.window])
         found = list(self._end_block(at, speed))
         self.values.append(value)
         baseline = self.baselines.get(speed)
@@ -79,13 +84,22 @@ class Judge:
                 found += self._zone_change(before, value)
             if baseline is not None and baseline.is_ready:
                 fell = value < baseline.median
-                border = alarm_limit(baseline.median, self.borders)
-                border = baseline.median - CRITERION_II_SHARE * self.borders[1] if fell else border
+                border = self._low_border(baseline) if fell else self._high_border(baseline)
                 if self.changed.feed(value < border if fell else value > border):
                     found.append(self._finding(CHANGE, self.changed.is_on, value, border, Severity.MEDIUM))
         elif baseline is not None and baseline.is_ready and self.high.feed(value > baseline.high):
             found.append(self._finding(HIGH, self.high.is_on, value, baseline.high, Severity.MEDIUM))
         return found
+
+    def _high_border(self, baseline: Baseline) -> float:
+        """Return from where a change matters: a quarter of B/C, or what it did for as long while it was learned."""
+        assert self.borders is not None
+        limit = max(alarm_limit(baseline.median, self.borders), baseline.sustained_high)
+        return min(limit, TRIP_FACTOR * self.borders[1])
+
+    def _low_border(self, baseline: Baseline) -> float:
+        assert self.borders is not None
+        return min(baseline.median - CRITERION_II_SHARE * self.borders[1], baseline.sustained_low)
 
     def _zone_change(self, before: str, value: float) -> Iterator[Finding]:
         assert self.borders is not None
@@ -102,14 +116,22 @@ class Judge:
         if (block, speed) == (self.block, self.bin):
             return
         if self.values:
-            middle, hours = median(self.values), self.block * BLOCK_NS / 3.6e12
-            self.history = [*self.history, [hours, middle]][-HISTORY_MAX:]
+            middle = median(self.values)
+            self._remember(self.block // BLOCKS_OF_HOUR, middle)
             baseline = self.baselines.setdefault(self.bin, Baseline())
             if baseline.is_ready:
                 yield from self._drift(middle, baseline)
             else:
                 baseline.learn(middle, is_well=not self.is_alarmed)
         self.block, self.bin, self.values = block, speed, []
+
+    def _remember(self, hour: int, middle: float) -> None:
+        """Keep the mean of an hour's medians: what one is read off by would be taken for the scatter of the rise."""
+        if self.history and self.history[-1][0] == hour:
+            _, mean, count = self.history[-1]
+            self.history[-1] = [hour, mean + (middle - mean) / (count + 1), count + 1]
+        else:
+            self.history = [*self.history, [hour, middle, 1]][-HISTORY_MAX:]
 
     def _drift(self, middle: float, baseline: Baseline) -> Iterator[Finding]:
         """Take the median as a share of its baseline; told in the unit of the value at the present speed."""
@@ -148,11 +170,26 @@ class Judge:
         """Return hours of life until the trip limit (low, median, high), only in alarm and where it rises at all."""
         if self.borders is None or not self.is_alarmed or len(self.history) < POINTS_MIN:
             return None
-        times, values = zip(*self.history, strict=True)
+        rise = self._rise()
+        if len(rise) < POINTS_MIN:
+            return None
+        times, values = zip(*((float(hour), mean) for hour, mean, _ in rise), strict=True)
         if any(after <= before for before, after in pairwise(times)):
             return None
-        found = wiener(times, values, trip_limit(Limits(self.clause, self.borders).velocity), CONFIDENCE)
+        limit = trip_limit(Limits(self.clause, self.borders).velocity)
+        baseline = self.baselines.get(self.bin)
+        base = baseline.median if baseline is not None and baseline.is_ready else math.inf
+        found = likelier(times, values, base, limit, CONFIDENCE, averaged=1.0)
         return (found.low, found.median, found.high) if math.isfinite(found.high) else None
+
+    def _rise(self) -> list[list[float]]:
+        """Return the medians since the last that was usual: what it was before it rose tells nothing of the rise."""
+        baseline = self.baselines.get(self.bin)
+        if baseline is None or not baseline.is_ready:
+            return self.history
+        usual = baseline.median + baseline.sigma
+        last = max((place for place, (_, value, _) in enumerate(self.history) if value <= usual), default=-1)
+        return self.history[last + 1 :]
 
     def state(self) -> dict[str, Any]:
         """Return it as CBOR types."""

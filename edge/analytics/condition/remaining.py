@@ -11,6 +11,9 @@ from statistics import NormalDist
 
 CONFIDENCE = 0.8
 POINTS_MIN = 8
+DECISIVE = 10.0
+"""How many times as likely a model must be to be the only one. Source: strong evidence, Jeffreys (1961), appendix B."""
+
 _NORMAL = NormalDist()
 
 
@@ -50,13 +53,21 @@ def _log_share(z: float) -> float:
     return -z * z / 2 - math.log(-z) - 0.5 * math.log(2 * math.pi) + math.log1p(-1 / z**2)
 
 
-def wiener(times: Sequence[float], values: Sequence[float], limit: float, confidence: float = CONFIDENCE) -> Remaining:
+def wiener(
+    times: Sequence[float],
+    values: Sequence[float],
+    limit: float,
+    confidence: float = CONFIDENCE,
+    averaged: float = 0.0,
+) -> Remaining:
     """Predict when a drifting value reaches its limit.
 
     Args:
         times: increasing, at least `POINTS_MIN`.
         values: at these times.
         limit: above the last value for anything to remain.
+        averaged: share of the time between two values that each is the mean over: means scatter less than the process,
+            by a third where they are over the whole time.
 
     Raises:
         ValueError: too few points, or times that do not increase.
@@ -71,7 +82,7 @@ def wiener(times: Sequence[float], values: Sequence[float], limit: float, confid
     rises = [after - before for before, after in pairwise(values)]
     drift = (values[-1] - values[0]) / span
     residual = math.fsum((rise - drift * step) ** 2 / step for rise, step in zip(rises, steps, strict=True))
-    sigma2 = max(residual / (len(steps) - 1), 1e-12 * (way / span) ** 2 * span, 1e-300)
+    sigma2 = max(residual / (len(steps) - 1) / (1 - averaged / 3), 1e-12 * (way / span) ** 2 * span, 1e-300)
 
     def quantile(share: float) -> float:
         def passed(t: float) -> float:
@@ -93,7 +104,12 @@ def wiener(times: Sequence[float], values: Sequence[float], limit: float, confid
 
 
 def exponential(
-    times: Sequence[float], values: Sequence[float], base: float, limit: float, confidence: float = CONFIDENCE
+    times: Sequence[float],
+    values: Sequence[float],
+    base: float,
+    limit: float,
+    confidence: float = CONFIDENCE,
+    averaged: float = 0.0,
 ) -> Remaining:
     """Predict when a value that rises exponentially above its base reaches its limit: `wiener` of log(value - base).
 
@@ -102,4 +118,41 @@ def exponential(
     """
     if min(*values, limit) <= base:
         raise ValueError(f"a value or the limit is not above the base {base:g}")
-    return wiener(times, [math.log(value - base) for value in values], math.log(limit - base), confidence)
+    return wiener(times, [math.log(value - base) for value in values], math.log(limit - base), confidence, averaged)
+
+
+def likelier(
+    times: Sequence[float],
+    values: Sequence[float],
+    base: float,
+    limit: float,
+    confidence: float = CONFIDENCE,
+    averaged: float = 0.0,
+) -> Remaining:
+    """Predict by `exponential` or by `wiener`, whichever makes the values the more likely.
+
+    Both have as many parameters, so their likelihoods compare as they are; the logarithm's is brought to the values by
+    its derivative. Where neither is `DECISIVE` times as likely as the other, the interval is that of both.
+
+    Raises:
+        ValueError: as `wiener`.
+    """
+    straight = wiener(times, values, limit, confidence, averaged)
+    if min(*values, limit) <= base:
+        return straight
+    rises = [math.log(value - base) for value in values]
+    bent = exponential(times, values, base, limit, confidence, averaged)
+    more = _log_likelihood(times, rises) - math.fsum(rises[1:]) - _log_likelihood(times, values)
+    likely, other = (bent, straight) if more > 0 else (straight, bent)
+    if abs(more) > math.log(DECISIVE):
+        return likely
+    return Remaining(min(likely.low, other.low), likely.median, max(likely.high, other.high), confidence)
+
+
+def _log_likelihood(times: Sequence[float], values: Sequence[float]) -> float:
+    """Return that of the steps of a Wiener process at its best, up to what both models share."""
+    steps = [after - before for before, after in pairwise(times)]
+    drift = (values[-1] - values[0]) / (times[-1] - times[0])
+    moves = zip(pairwise(values), steps, strict=True)
+    residual = math.fsum((after - before - drift * step) ** 2 / step for (before, after), step in moves)
+    return -0.5 * len(steps) * math.log(max(residual / len(steps), 1e-300))
