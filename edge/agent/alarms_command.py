@@ -3,9 +3,11 @@
 import asyncio
 import getpass
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edge.agent.machine_state import standing
 from edge.agent.status import ask_status, give_order
 from edge.agent.table import render
 from edge.analytics.expression.syntax import SECONDS
@@ -19,15 +21,25 @@ ALL = "*"
 def show(data_dir: Path, *, json_output: bool) -> int:
     """Print the alarms that are not at rest and return the exit code."""
     status = asyncio.run(ask_status(data_dir))
-    view: dict[str, Any] = ((status.get("analytics") or {}).get("views") or {}).get("alarms") or {"alarms": []}
+    views: dict[str, Any] = (status.get("analytics") or {}).get("views") or {}
+    view: dict[str, Any] = views.get("alarms") or {"alarms": []}
+    machines = list(standing(views))
     if json_output:
-        print(json.dumps(view, ensure_ascii=False, indent=2))
+        print(json.dumps(view | {"machines": machines}, ensure_ascii=False, indent=2))
         return 0
     if view.get("flood"):
         print(say("a flood of alarms: those below high are held back"))
-    if not view["alarms"]:
+    if view["alarms"]:
+        _show_table(view["alarms"])
+    if machines:
+        print(say("machines; these end by themselves:"))
+        print("\n".join(f"  {line}" for line in machines))
+    if not view["alarms"] and not machines:
         print(say("no alarm stands"))
-        return 0
+    return 0
+
+
+def _show_table(alarms: Sequence[Mapping[str, Any]]) -> None:
     heading = [say("alarm"), say("state"), say("severity"), say("since"), say("acknowledged")]
     rows = [
         [
@@ -37,10 +49,9 @@ def show(data_dir: Path, *, json_output: bool) -> int:
             iso8601(each["since"]) if each["since"] is not None else "",
             say("yes") if each["acknowledged"] else say("no"),
         ]
-        for each in view["alarms"]
+        for each in alarms
     ]
     print(render([heading, *rows], left=range(4)))
-    return 0
 
 
 def request(data_dir: Path, action: str, alarm: str, time: str | None = None) -> int:

@@ -2,12 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from drivers.api import CertificateState
 from edge.agent.certificate_watch import days_left, words
+from edge.agent.machine_state import not_judged, standing, zones
 from edge.agent.status import ask_status, headroom
 from edge.core.language import say
 
@@ -91,18 +92,11 @@ def render(status: dict[str, Any]) -> str:
             )
     if analytics := status.get("analytics"):
         lines.append(_analytics(analytics, status["rss_mb"].get("worker")))
-        lines += _not_judged(analytics["views"])
+        views = analytics["views"]
+        lines += [f"  {line}" for line in (*standing(views), *zones(views), *not_judged(views))]
     if not status["uplinks"]:
         lines.append(say("uplink: none configured"))
     return "\n".join(lines)
-
-
-def _not_judged(views: Mapping[str, Any]) -> Iterator[str]:
-    """Yield which waveforms of watched machines cannot be judged, and why."""
-    for name, view in views.items():
-        for tag, reason in (view.get("not_judged") or {}).items() if isinstance(view, dict) else ():
-            device = name.removeprefix("condition ")
-            yield say("  {device}.{tag} is not judged: {reason}", device=device, tag=tag, reason=reason)
 
 
 def _analytics(health: dict[str, Any], memory_mb: float | None) -> str:

@@ -40,3 +40,21 @@ def test_a_waveform_that_cannot_be_judged_is_told_with_its_reason() -> None:
     views = {"condition pump-3": {"not_judged": {"de": "it has no full_scale"}}, "alarms": {}}
     status = a_status([]) | {"analytics": health | {"views": views}}
     assert "  pump-3.de is not judged: it has no full_scale" in render(status).splitlines()
+
+
+def test_what_stands_at_a_machine_is_told() -> None:
+    health = {"state": "running", "reason": "", "derived_tags": [], "rows_derived_total": 0, "behind": 0}
+    views = {
+        "condition pump-3": {
+            "zones": {"de_velocity_rms": "B"},
+            "faults": {"de": "outer_race"},
+            "alarmed": ["de_acceleration_rms"],
+        },
+        "condition fan-1": {"zones": {}, "faults": {}, "alarmed": []},
+        "production pump-3": None,
+    }
+    status = a_status([]) | {"analytics": health | {"views": views}}
+    lines = render(status).splitlines()
+    assert "  pump-3: bearing fault: outer race (de); alarm: de_acceleration_rms" in lines
+    assert "  pump-3: zone B (de_velocity_rms)" in lines
+    assert not any("fan-1" in line for line in lines)
