@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.motor is not None:
         from edge.agent.diagnose_motor import run as run_motor
 
-        return run_motor(arguments, recording, rate)
+        return run_motor(arguments, recording, rate, notes)
     track = _track(arguments, rate) if arguments.tacho is not None else None
     if track is None:
         rpm = _given("--rpm", arguments.rpm, recording.rpm, "1480", notes)
@@ -84,6 +84,8 @@ def _given(option: str, given: float | None, found: float | None, example: str, 
 def _track(arguments: argparse.Namespace, rate_hz: float) -> Track:
     """Return the turns that the tacho's channel of the same file shows."""
     pulses = read_recording(arguments.file, arguments.tacho)
+    if arguments.pulses < 1:
+        raise WrongInput(say("{option} must be above zero, not {value:g}", option="--pulses", value=arguments.pulses))
     try:
         return tacho_track(pulses.samples, rate_hz, arguments.pulses)
     except NoSpeed as error:

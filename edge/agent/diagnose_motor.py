@@ -37,10 +37,9 @@ def motor_of(given: str, orders: dict[str, float]) -> Motor:
     return motor
 
 
-def run(arguments: argparse.Namespace, recording: Recording, rate_hz: float) -> int:
+def run(arguments: argparse.Namespace, recording: Recording, rate_hz: float, notes: list[str]) -> int:
     """Print what the current shows. Returns 0 whatever that is. `--rpm` is the measured speed, if there is one."""
     motor = motor_of(arguments.motor, bearing(arguments.bearing).orders if arguments.bearing else {})
-    notes = []
     factor = 1.0
     if recording.counts_max is not None:
         if not arguments.full_scale:

@@ -34,6 +34,8 @@ def test_a_bearing_at_changing_speed_needs_its_tacho(run_up: str, capsys: pytest
     assert json.loads(capsys.readouterr().out)["verdict"]["fault"] == "none"
     assert main([*given, "--tacho", "quiet"]) == 2
     assert "channel quiet: the tacho shows no pulses" in capsys.readouterr().err
+    assert main([*given, "--tacho", "tacho", "--pulses", "0"]) == 2
+    assert "--pulses must be above zero, not 0" in capsys.readouterr().err
 
 
 def test_a_motors_current(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

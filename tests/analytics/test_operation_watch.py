@@ -1,6 +1,7 @@
 """Tool wear by load: each operation against itself, learned from new tools only, the same from any cut."""
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,13 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge.agent.analytics_plan import made_tags
+from edge.agent.loader import examine
+from edge.agent.loader import load as load_settings
 from edge.analytics.condition.operation_watch import OperationWatch
 from edge.analytics.condition.operations import SNIPPET, Sums, Wear
 from edge.analytics.conformance import check_operator
-from edge.analytics.operator import Derived, Rows
+from edge.analytics.operator import Derived, Output, Rows
+from edge.analytics.registry import build
 from edge.core.batch import Severity
 from edge.core.quality import StatusCode
 from tests import naive
+from tests.agent.test_explain import EXAMPLE
 from tests.analytics.test_watch import T0, S, machine
 
 HOW = {
@@ -213,3 +219,28 @@ def test_cut_anywhere_and_restarted_anywhere_it_gives_the_same() -> None:
     rows = rows.take(np.lexsort((rows.slot, rows.at)))
     found = check_operator(lambda: watch(runs=5), rows, shop.at + 20 * S, rounds=3)
     assert [event.facts["rule"] for event in found.events] == ["tool wear", "tool wear"]
+
+
+def test_the_example_machine_tool_and_fan_are_watched_by_the_worker() -> None:
+    folder = EXAMPLE.parent
+    made: dict[str, Output] = {}
+    for file in ("machine-tool.yaml", "fan.yaml"):
+        configured = load_settings(folder / file)
+        assert configured.analytics is not None
+        made |= build(configured.analytics).outputs
+        assert set(made_tags(configured.analytics)) <= set(made)
+    units = {
+        "cnc-7.z_load_wear": "%", "cnc-7.spindle_load_operation_mean": "%", "cnc-7.spindle_load_parts_left": "{part}",
+        "cnc-7.head_chatter_frequency": "Hz", "fan-2.de_tracked_order_9": "m/s2", "fan-2.de_bpfo": "dB",
+        "fan-2.i1_rotor_bars_lower": "dB", "fan-2.i1_bpfo": "dB", "fan-2.i1_supply_frequency": "Hz",
+    }  # fmt: skip
+    assert {path: made[path].unit for path in units} == units
+
+
+def test_alarms_may_name_what_is_made(tmp_path: Path) -> None:
+    plant = tmp_path / "plant.yaml"
+    alarm = "\nalarms:\n  worn: {when: cnc-7.z_load_wear > 20 and cnc-7.head_chatter_index < 0.3}\n"
+    plant.write_text((EXAMPLE.parent / "machine-tool.yaml").read_text("utf-8") + alarm, "utf-8")
+    settings, problems = examine(plant)
+    assert settings is not None
+    assert not problems

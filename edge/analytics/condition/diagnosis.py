@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +19,12 @@ from edge.analytics.condition.lines import (
     level_needed,
 )
 from edge.analytics.condition.names import REVOLUTIONS_MIN, SLOW_BELOW_RPM
-from edge.analytics.condition.orders import bearing_lines, within
 from edge.analytics.condition.severity import Limits, zone
 from edge.analytics.condition.spectrum import band_rms, order_rms, power_spectrum, velocity_band
-from edge.analytics.condition.tacho import Track
 from edge.core.language import say
+
+if TYPE_CHECKING:
+    from edge.analytics.condition.tacho import Track
 
 F64 = NDArray[np.float64]
 
@@ -80,7 +82,7 @@ def diagnose(
     *,
     si: bool = True,
     limits: Limits | None = None,
-    track: Track | None = None,
+    track: "Track | None" = None,
 ) -> Diagnosis:
     """Judge one record of acceleration.
 
@@ -108,6 +110,8 @@ def diagnose(
             notes.append(say("the middle {seconds:.1f} s are judged for lines", seconds=judged.size / rate_hz))
         revolutions = judged.size / rate_hz * rpm / 60
     else:
+        from edge.analytics.condition.orders import bearing_lines, within  # kernels that most machines do without
+
         judged = good
         revolutions = float(within(track, (good.size - 1) / rate_hz, REVOLUTIONS_MAX)[1])
     lines: dict[str, Line] = {}

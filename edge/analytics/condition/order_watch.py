@@ -22,7 +22,7 @@ from edge.analytics.operator import Derived
 from edge.core.batch import Severity, Waveform
 
 GOOD, NO_TACHO, NO_SCALE = "good", "no_tacho", "no_full_scale"
-TACHOS_MAX = 4
+TACHOS_MAX = 2
 PULSES_MAX = 20_000
 PULSES_NS = 120 * 10**9
 """How long pulses are kept: a block comes after its end."""

@@ -350,6 +350,7 @@ def unit_of(tag: Any) -> str:
 def plan(device: str, machine: MachineSection, tags: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the worker needs to know of a machine, as JSON types."""
     limits, geometry, gate = machine.limits(), machine.geometry(), machine.gate(tags)
+    cutting = _gate_plan(machine.cutting, tags)
     found = sources(tags)
     return {
         "device": device,
@@ -361,10 +362,10 @@ def plan(device: str, machine: MachineSection, tags: Mapping[str, Any]) -> dict[
         "orders": geometry.orders if geometry else {},
         "teeth": machine.teeth,
         "running": _gate_plan(gate, tags),
-        "cutting": _gate_plan(machine.cutting, tags),
+        "cutting": cutting,
         "motor": machine.motor.plan(tags) if machine.motor else None,
-        "chatter": machine.chatter.plan() if machine.chatter else None,
-        "operations": machine.operations.plan(tags) if machine.operations else None,
+        "chatter": machine.chatter.plan() if machine.chatter and cutting else None,
+        "operations": machine.operations.plan(tags) if machine.operations and cutting else None,
         "tracking": machine.tacho.plan(tags) if machine.tacho else None,
         "velocities": {source.tag: source.factor for source in found if not source.is_waveform},
         "waveforms": {source.tag: source.factor for source in found if source.is_waveform},

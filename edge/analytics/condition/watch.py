@@ -1,8 +1,9 @@
 """Condition monitoring as an operator: a machine's velocities and waveforms in; features, zones and alarms out."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,6 @@ from edge.analytics.condition.diagnosis import CLIPPED_MAX, FLAT_MAX, Diagnosis,
 from edge.analytics.condition.gate import CONFIRM, Confirmed, Gate
 from edge.analytics.condition.judge import Finding, Judge
 from edge.analytics.condition.moments import SIZE, moments
-from edge.analytics.condition.motor_watch import MotorWatch
 from edge.analytics.condition.names import (
     FEATURES,
     GEAR_FEATURES,
@@ -47,6 +47,14 @@ PLACES = {
     "mesh_sidebands": (block.MESH_SIDEBANDS, 1.0),
 }
 """Where the block's kernel puts a feature, and the factor to its unit."""
+
+WATCHES = {
+    "tracking": ("edge.analytics.condition.order_watch", "OrderWatch"),
+    "motor": ("edge.analytics.condition.motor_watch", "MotorWatch"),
+    "chatter": ("edge.analytics.condition.chatter_watch", "ChatterWatch"),
+    "operations": ("edge.analytics.condition.operation_watch", "OperationWatch"),
+}
+"""What else watches a machine, by the key of its plan: module and class."""
 
 Facts = dict[str, str | int | float | bool | None]
 GOOD = "good"
@@ -385,22 +393,12 @@ def make(settings: Mapping[str, Any]) -> Sequence[Operator]:
 
 
 def operators_of(machine: Mapping[str, Any]) -> Iterator[Operator]:
-    """Yield what watches one machine. Only what it asks for is imported: kernels cost time and memory."""
+    """Yield what watches one machine. Modules of what is not asked for are not loaded: kernels take time and memory."""
     yield MachineWatch(at_steady_speed(machine))
-    if machine.get("tracking"):
-        from edge.analytics.condition.order_watch import OrderWatch
-
-        yield OrderWatch(machine)
-    if machine.get("motor"):
-        yield MotorWatch(machine)
-    if machine.get("chatter") and machine["cutting"]:
-        from edge.analytics.condition.chatter_watch import ChatterWatch
-
-        yield ChatterWatch(machine)
-    if machine.get("operations") and machine["cutting"]:
-        from edge.analytics.condition.operation_watch import OperationWatch
-
-        yield OperationWatch(machine)
+    for key, (module, name) in WATCHES.items():
+        if machine.get(key):
+            watch: Callable[[Mapping[str, Any]], Operator] = getattr(import_module(module), name)
+            yield watch(machine)
 
 
 def warm_up() -> None:
