@@ -40,10 +40,18 @@ def run(arguments: argparse.Namespace) -> int:
             say("the bearing is missing"), say("add --bearing NAME, one of: {names}", names=", ".join(known_names()))
         )
     geometry = bearing(arguments.bearing)
+    if geometry.is_inferred:
+        words = say(
+            "{count} elements of {size:g} mm in {name} are inferred, not published: check its data sheet, "
+            "or give dimensions",
+            count=geometry.elements, size=geometry.element_mm, name=geometry.name,
+        )  # fmt: skip
+        notes.append(words)
     if len(recording.channels) > 1 and arguments.channel is None:
         notes.append(say("channel {name} of {names}", name=recording.channel, names=", ".join(recording.channels)))
     factor, si = _scale(recording, arguments, notes)
-    samples = recording.samples * factor
+    samples = recording.samples
+    samples *= factor  # in place: a file of minutes fits a small box
     if track is not None:
         words = say(
             "lines over the angle of the shaft, {slowest:.0f} to {fastest:.0f} rpm; pulses missing {missing}, "

@@ -6,13 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.agent.waveform_file import INSTALL
-from edge.analytics.condition.diagnosis import STANDARD_GRAVITY, Diagnosis
+from edge.analytics.condition.diagnosis import STANDARD_GRAVITY, Diagnosis, middle
 from edge.analytics.condition.envelope import band_envelope, envelope_spectrum, whitened
 from edge.analytics.condition.lines import HARMONICS, P_FALSE_ALARM
 from edge.analytics.condition.spectrum import power_spectrum
 from edge.core.errors import WrongInput
 from edge.core.language import say
 
+CHINESE_FONTS = (
+    "Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN", "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei", "Microsoft YaHei", "SimHei", "PingFang SC", "Heiti SC", "Droid Sans Fallback",
+)  # fmt: skip
 COLOURS = {"bpfo": "tab:red", "bpfi": "tab:orange", "bsf2": "tab:green", "ftf": "tab:purple"}
 POINTS_MAX = 200_000
 
@@ -30,21 +34,25 @@ def draw(path: Path, block: NDArray[np.float64], rate_hz: float, rpm: float, res
             say("pictures are drawn with matplotlib, which is not installed"),
             say("install it: {command}", command=INSTALL),
         ) from error
+    evidence, evidence_fonts = _readable(result.verdict.evidence)
     figure = Figure(figsize=(11, 9), layout="constrained")
     time, spectrum, envelope = figure.subplots(3, 1)
-    step = max(1, block.size // POINTS_MAX)
-    time.plot(np.arange(block.size)[::step] / rate_hz, block[::step] / STANDARD_GRAVITY, linewidth=0.4)
+    places, heights = _outline(block / STANDARD_GRAVITY)
+    time.plot(places / rate_hz, heights, linewidth=0.4)
     time.set(xlabel="s", ylabel="g", title="time")
-    figure.suptitle(f"{path.stem} · {result.verdict.fault}", fontsize=14)
-    figure.supxlabel(result.verdict.evidence, fontsize=9)
+    title, fonts = _readable(f"{path.stem} · ")
+    figure.suptitle(title + result.verdict.fault, fontsize=14, family=fonts)
+    figure.supxlabel(evidence, fontsize=9, family=evidence_fonts)
     good = np.where(np.isfinite(block), block, 0.0)
     frequencies, power = power_spectrum(good, rate_hz)
-    spectrum.semilogy(frequencies, np.sqrt(2 * power) / STANDARD_GRAVITY + 1e-12, linewidth=0.4)
+    places, heights = _outline(np.sqrt(2 * power) / STANDARD_GRAVITY + 1e-12)
+    spectrum.semilogy(places * frequencies[1], heights, linewidth=0.4)
     spectrum.set(xlabel="Hz", ylabel="g (peak)", title="spectrum")
     if result.lines:
         name, best = max(result.lines.items(), key=lambda item: item[1].level_db)
-        hz = rate_hz / good.size
-        amplitudes = envelope_spectrum(band_envelope(whitened(good), hz, best.band))
+        judged = middle(good, rate_hz, rpm)
+        hz = rate_hz / judged.size
+        amplitudes = envelope_spectrum(band_envelope(whitened(judged), hz, best.band))
         top = min(1.15 * HARMONICS * max(line.hz for line in result.lines.values()), amplitudes.size * hz)
         shown = amplitudes[: int(top / hz)] / np.median(amplitudes)
         envelope.plot(np.arange(shown.size) * hz, shown, linewidth=0.5, color="black")
@@ -68,3 +76,27 @@ def draw(path: Path, block: NDArray[np.float64], rate_hz: float, rpm: float, res
         raise WrongInput(
             say("{file} cannot be written: {error}", file=path, error=error), say("name a .png or .svg file")
         ) from error
+
+
+def _outline(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return places and values to draw; of many, the lowest and highest of each stretch: no peak is lost."""
+    step = max(1, 2 * values.size // POINTS_MAX)
+    if step == 1:
+        return np.arange(values.size, dtype=np.float64), values
+    stretches = values[: values.size // step * step].reshape(-1, step)
+    places = np.repeat(np.arange(len(stretches)) * float(step), 2)
+    return places, np.stack([stretches.min(axis=1), stretches.max(axis=1)], axis=1).ravel()
+
+
+def _readable(text: str) -> tuple[str, list[str]]:
+    """Return what can be drawn of a text, and with which fonts; nothing of Chinese where no font of it is installed."""
+    from matplotlib import font_manager
+
+    fonts = ["DejaVu Sans"]
+    if any(letter > "\u2e80" for letter in text):
+        known = {font.name for font in font_manager.fontManager.ttflist}
+        chinese = [name for name in CHINESE_FONTS if name in known]
+        if not chinese:
+            return "", fonts
+        fonts = [*chinese[:1], *fonts]
+    return text, fonts

@@ -77,9 +77,10 @@ def read_recording(path: Path, channel: str | None) -> Recording:
     counts_max = None
     if np.issubdtype(samples.dtype, np.integer) and facts.step is None:
         counts_max = float(np.iinfo(samples.dtype).max)
+    wide = np.array(samples, dtype=np.float64)
+    wide *= facts.step or 1.0
     return Recording(
-        np.ascontiguousarray(samples, dtype=np.float64) * (facts.step or 1.0),
-        name, tuple(long), facts.rate_hz, facts.rpm, unit_in(name), counts_max,
+        wide, name, tuple(long), facts.rate_hz, facts.rpm, unit_in(name), counts_max,
     )  # fmt: skip
 
 

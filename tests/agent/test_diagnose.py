@@ -59,6 +59,17 @@ def test_text_and_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_picture_holds_no_letters_that_its_fonts_lack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Warnings are errors here, and matplotlib warns of each glyph that is missing."""
+    monkeypatch.setattr("edge.core.language.chinese_wanted", lambda: True)
+    write(tmp_path / "pump.npz")
+    for fonts in ((), ("no such font",)):
+        monkeypatch.setattr("edge.agent.diagnose_picture.CHINESE_FONTS", fonts)
+        picture = tmp_path / "泵 3.png"
+        assert main(["diagnose", str(tmp_path / "pump.npz"), *COMMON, "--picture", str(picture)]) == 0
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -140,3 +151,12 @@ def test_matlab_7_3_says_how_to_save_it(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "new.mat").write_bytes(b"MATLAB 7.3 MAT-file, Platform: GLNXA64" + bytes(1000))
     assert main(["diagnose", str(tmp_path / "new.mat"), *COMMON]) == 2
     assert "'-v7'" in capsys.readouterr().err
+
+
+def test_a_bearing_whose_geometry_is_not_published_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "pump.npz")
+    given = ["diagnose", str(tmp_path / "pump.npz"), "--rpm", str(RPM), "--json", "--bearing"]
+    for name, is_told in (("6308", True), ("6205", False)):
+        assert main([*given, name]) == 0
+        notes = json.loads(capsys.readouterr().out)["notes"]
+        assert any("inferred" in note for note in notes) is is_told

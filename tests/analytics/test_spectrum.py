@@ -58,3 +58,13 @@ def test_orders_are_told_apart() -> None:
     assert found == [pytest.approx(3, rel=1e-3), pytest.approx(1, rel=1e-3), pytest.approx(0, abs=1e-3)]
     empty = np.zeros(1)
     assert np.isnan(band_rms(*power_spectrum(empty, RATE), 10, 1000))
+
+
+def test_a_long_block_is_averaged_in_parts_and_keeps_its_power(monkeypatch: pytest.MonkeyPatch) -> None:
+    block = np.random.default_rng(1).normal(size=9000) + 3 * np.sin(np.arange(9000) / 7)
+    whole = band_rms(*power_spectrum(block, RATE), 0, RATE / 2)
+    monkeypatch.setattr("edge.analytics.condition.spectrum.SPECTRUM_SAMPLES_MAX", 2000)
+    frequencies, power = power_spectrum(block, RATE)
+    assert frequencies.size == power.size == 901
+    assert band_rms(frequencies, power, 0, RATE / 2) == pytest.approx(whole, rel=0.02)
+    assert frequencies[np.argmax(power)] == pytest.approx(RATE / 7 / (2 * np.pi), abs=RATE / 1800)

@@ -24,6 +24,7 @@ class Bearing:
     element_mm  their diameter
     pitch_mm    diameter of the circle through their centres
     angle_deg   contact angle
+    is_inferred whether these follow from published frequencies and outer dimensions only, not from a published geometry
     """
 
     name: str
@@ -31,6 +32,7 @@ class Bearing:
     element_mm: float
     pitch_mm: float
     angle_deg: float = 0.0
+    is_inferred: bool = False
 
     @property
     def ratio(self) -> float:
@@ -87,7 +89,12 @@ def _by_name() -> dict[str, Bearing]:
     found: dict[str, Bearing] = {}
     for entry in entries():
         bearing = Bearing(
-            entry["name"], entry["elements"], entry["element_mm"], entry["pitch_mm"], entry.get("angle_deg", 0.0)
+            entry["name"],
+            entry["elements"],
+            entry["element_mm"],
+            entry["pitch_mm"],
+            entry.get("angle_deg", 0.0),
+            entry.get("is_inferred", False),
         )
         for name in (entry["name"], *entry.get("also", ())):
             found[_plain(name)] = bearing

@@ -102,10 +102,12 @@ def diagnose(
     m.moments(block, shape)
     notes: list[str] = []
     health = _health(shape)
-    good = np.where(np.isfinite(block), block, shape[m.MEAN]) if shape[m.MISSING] < 1 else np.zeros(block.size)
+    good = block
+    if shape[m.MISSING]:
+        good = np.where(np.isfinite(block), block, shape[m.MEAN]) if shape[m.MISSING] < 1 else np.zeros(block.size)
     features = _features(good, shape, rate_hz, rpm, orders, si)
     if track is None:
-        judged = _middle(good, rate_hz, rpm)
+        judged = middle(good, rate_hz, rpm)
         if judged.size < good.size:
             notes.append(say("the middle {seconds:.1f} s are judged for lines", seconds=judged.size / rate_hz))
         revolutions = judged.size / rate_hz * rpm / 60
@@ -175,7 +177,8 @@ def _features(
         "missing_share": shape[m.MISSING],
     }
     floor = FLOOR_LINES * max(orders.values(), default=0.0) * shaft
-    if orders and np.ptp(block) > 0 and rate_hz / 2 >= floor and (tree := kurtogram(block, rate_hz, floor)):
+    part = middle(block, rate_hz, rpm)
+    if orders and np.ptp(part) > 0 and rate_hz / 2 >= floor and (tree := kurtogram(part, rate_hz, floor)):
         band, kurtosis = max(tree, key=lambda entry: entry[1])
         features |= {"kurtogram_low_hz": band[0], "kurtogram_high_hz": band[1], "kurtogram_kurtosis": kurtosis}
     if not si:
@@ -185,7 +188,8 @@ def _features(
     return {name: float(value) for name, value in features.items()}
 
 
-def _middle(block: F64, rate_hz: float, rpm: float) -> F64:
+def middle(block: F64, rate_hz: float, rpm: float) -> F64:
+    """Return the part of a block whose lines are judged."""
     wanted = int(REVOLUTIONS_MAX * 60 / rpm * rate_hz)
     spare = max(block.size - wanted, 0)
     return block[spare // 2 : block.size - (spare - spare // 2)]

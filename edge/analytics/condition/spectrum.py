@@ -12,6 +12,8 @@ VELOCITY_BAND_HZ = (10.0, 1000.0)
 SLOW_VELOCITY_BAND_HZ = (2.0, 1000.0)
 """ISO 20816-3: machines slower than this are measured from 2 Hz, and their displacement counts too."""
 
+SPECTRUM_SAMPLES_MAX = 1 << 22
+
 
 def velocity_band(rpm: float) -> tuple[float, float]:
     """Return the band in Hz of velocity for a machine of this speed (ISO 20816-3)."""
@@ -21,8 +23,16 @@ def velocity_band(rpm: float) -> tuple[float, float]:
 def power_spectrum(block: F64, rate_hz: float) -> tuple[F64, F64]:
     """Return frequencies in Hz, and the mean square in each bin of the Hann-windowed block, mean removed.
 
-    (n,) f64 in, two arrays (n // 2 + 1,) f64 out; the sum of the second is the block's mean square.
+    (n,) f64 in, two arrays (n // 2 + 1,) f64 out; the sum of the second is the block's mean square. A block of more
+    than `SPECTRUM_SAMPLES_MAX` is cut into equal parts whose spectra are averaged: a file of minutes fits a small box.
     """
+    parts = -(-block.size // SPECTRUM_SAMPLES_MAX)
+    if parts > 1:
+        n = block.size // parts
+        frequencies, total = power_spectrum(block[:n], rate_hz)
+        for part in range(1, parts):
+            total += power_spectrum(block[part * n : (part + 1) * n], rate_hz)[1]
+        return frequencies, total / parts
     n = block.size
     window: F64 = np.hanning(n + 1)[:-1] if n > 1 else np.ones(n)
     spectrum = np.fft.rfft((block - block.mean()) * window)
