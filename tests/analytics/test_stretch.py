@@ -123,7 +123,7 @@ def test_the_same_waveform_again_is_passed_over() -> None:
     assert spans(fed(to, [piece(500, 1000)]), TREND) == [(0, 1000)]
 
 
-def waves(machine_rate: float = 8000.0) -> list[Waveform]:
+def waves(machine_rate: float = 4000.0) -> list[Waveform]:
     """Five seconds in pieces of half a second, a hole, a long piece, one alone, one without scale."""
     random = np.random.default_rng(3)
     signal = np.round(random.normal(0, 3000, 200_000)).astype(np.int16)
