@@ -102,6 +102,16 @@ def test_what_is_above_the_highest_order_does_not_fold_down() -> None:
     assert found == pytest.approx(np.array([1.0, 0.5, 0.2]) / np.sqrt(2), rel=0.015)
 
 
+def test_marks_that_are_not_equally_spaced_are_put_where_they_are() -> None:
+    turns, _, samples = chirp()
+    marks = (0.0, 0.22, 0.52, 0.74)
+    tacho = np.where(np.min([np.abs((turns - mark + 0.05) % 1 - 0.05) for mark in marks], axis=0) < 0.04, 5.0, 0.0)
+    track = t.tacho_track(tacho, RATE, 4)
+    found = o.order_amplitudes(samples, RATE, track, [1, 2.5, 17, 16, 18])
+    assert found[:3] == pytest.approx(np.array([1.0, 0.5, 0.2]) / np.sqrt(2), rel=0.01)
+    assert max(found[3:]) < 0.02 * found[2]
+
+
 def pulse_times(count: int = 120) -> F64:
     return np.asarray(np.cumsum(np.linspace(0.1, 0.02, count)))
 

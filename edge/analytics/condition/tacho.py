@@ -26,6 +26,12 @@ TURNS_MIN = 4.0
 FAULTY_MAX = 0.05
 """Missing, additional and irregular pulses may be this share of all."""
 
+MARKED_TURNS_MIN = 8
+"""Turns from which the real places of several marks are known."""
+
+MARKS_MAX = 256
+"""Of a wheel with more, an encoder, the spacing is taken as equal."""
+
 NEIGHBOURS = 4
 SHORT, MISSING_MAX, IRREGULAR = 0.6, 4, 0.3
 SPEED_RATIO_MAX = 10.0
@@ -186,7 +192,7 @@ def track_of(seconds: F64, pulses: int) -> Track:
     padded = np.pad(gaps, NEIGHBOURS, mode="edge")
     usual = np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * NEIGHBOURS + 1), axis=1)
     if bool(np.all(np.abs(gaps / usual - 1) < IRREGULAR)):
-        return Track(seconds, np.arange(seconds.size) / pulses)
+        return Track(seconds, _spaced(seconds, np.arange(seconds.size), pulses))
     kept, steps, additional, irregular = _mended(seconds, np.append(usual, usual[-1]))
     missing = int(steps[-1]) - (steps.size - 1)
     faulty = missing + additional + irregular
@@ -197,10 +203,30 @@ def track_of(seconds: F64, pulses: int) -> Track:
             count=seconds.size, missing=missing, additional=additional, irregular=irregular,
         )  # fmt: skip
         raise NoSpeed("irregular_pulses", words)
-    return Track(seconds[kept], steps / pulses, missing, additional)
+    times = np.ascontiguousarray(seconds[kept])
+    return Track(times, _spaced(times, steps, pulses), missing, additional)
 
 
-def _mended(seconds: F64, usual: F64) -> tuple[list[int], F64, int, int]:
+def _spaced(seconds: F64, steps: NDArray[np.int64], pulses: int) -> F64:
+    """Return the turns at each pulse, with the marks where they really are: no wheel's are exactly equally spaced.
+
+    The first mark tells whole turns; each other lies where, in the middle of all turns, the angle between those is.
+    """
+    equal = steps / pulses
+    marks = steps % pulses
+    first = np.flatnonzero(marks == 0)
+    if pulses == 1 or pulses > MARKS_MAX or first.size < MARKED_TURNS_MIN:
+        return equal
+    angle = np.empty(steps.size)
+    cubic(np.ascontiguousarray(seconds[first]), np.ascontiguousarray(equal[first]), seconds, angle)
+    inside = slice(int(first[0]), int(first[-1]) + 1)
+    off, mark = (angle - equal)[inside], marks[inside]
+    by_mark = [float(np.median(off[mark == each])) if (mark == each).any() else 0.0 for each in range(pulses)]
+    spaced: F64 = equal + np.array(by_mark)[marks]
+    return spaced if bool(np.all(np.diff(spaced) > 0)) else equal
+
+
+def _mended(seconds: F64, usual: F64) -> tuple[list[int], NDArray[np.int64], int, int]:
     """Return which pulses are kept, how many steps of a pulse each is from the first, those too many, those askew."""
     kept, steps, additional, irregular = [0], [0], 0, 0
     for index in range(1, seconds.size):
@@ -215,7 +241,7 @@ def _mended(seconds: F64, usual: F64) -> tuple[list[int], F64, int, int]:
             irregular += 1
         kept.append(index)
         steps.append(steps[-1] + count)
-    return kept, np.array(steps, float), additional, irregular
+    return kept, np.array(steps, np.int64), additional, irregular
 
 
 def tacho_track(samples: F64, rate_hz: float, pulses: int, offset_s: float = 0.0) -> Track:
