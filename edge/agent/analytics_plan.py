@@ -12,6 +12,9 @@ from edge.agent.baseline_plan import plan as plan_baselines
 from edge.agent.circles import Place, tell_circles
 from edge.agent.energy_plan import plan as plan_energy
 from edge.agent.production_plan import ProductionPlanner, made_by
+from edge.agent.spc_plan import made as spc_makes
+from edge.agent.spc_plan import made_of as spc_made_of
+from edge.agent.spc_plan import plan as plan_spc
 from edge.agent.watch_plan import inputs_of as watch_inputs_of
 from edge.agent.watch_plan import made as watch_makes
 from edge.agent.watch_plan import made_of as watch_made_of
@@ -68,16 +71,18 @@ def plan(sections: "SiteSection", devices: Mapping[str, "Device"], folder: Path,
                 known = Type.TEXT if kind == TEXT else Type.NUMBER
                 made[f"{machine['device']}.{name}"] = Known(known, unit or None)
     made |= dict(watch_makes(sections.watch))
+    made |= dict(spc_makes(sections.spc))
     quality = power_quality_plan.plan(sections.energy, energy, sections.timezone, folder, tell)
     figures = [*(quality_figures_of(quality) if quality else ())]
     made |= {f"{device}.{name}": Known(Type.NUMBER, unit or None) for device, name, unit, _ in figures}
     tags = _Tags(sections, devices, made, tell)
     watches = plan_watches(sections.watch, machines, tags.look_up, tags.known, tell)
+    charts = plan_spc(sections.spc, tags.look_up, tags.known, tell)
     production = producing.check(tags)
     check_baselines(baselines, tags.look_up, tags.known, made, tell)
     power_quality_plan.check(quality, tags.look_up, tags.known, tell)
     products_plan.check(products, tags.look_up, tags.known, tell)
-    _check_circles(sections, production, baselines, watches, products, tell)
+    _check_circles(sections, production, baselines, watches, charts, products, tell)
     derived = {path: each for path in sections.derived if (each := tags.derived(path)) is not None}
     alarms = {name: each for name in sections.alarms if (each := _alarm(name, sections, tags, tell)) is not None}
     for key, count in (("derived", len(sections.derived)), ("alarms", len(sections.alarms))):
@@ -104,6 +109,8 @@ def plan(sections: "SiteSection", devices: Mapping[str, "Device"], folder: Path,
         parts.append({"kind": "condition", "settings": {"machines": machines}})
     if watches:
         parts.append({"kind": "process", "settings": {"watches": watches}})
+    if charts:
+        parts.append({"kind": "spc", "settings": {"charts": charts}})
     if not parts:
         return None
     how = sections.analytics
@@ -131,6 +138,8 @@ def made_tags(analytics: Mapping[str, Any] | None) -> Iterator[str]:
                 yield from (f"{device}.{name}" for device, name, *_ in baseline_figures_of(each))
         elif part["kind"] == "process":
             yield from watch_made_of(part["settings"])
+        elif part["kind"] == "spc":
+            yield from spc_made_of(part["settings"])
 
 
 def _check_circles(
@@ -138,6 +147,7 @@ def _check_circles(
     production: Mapping[str, Any] | None,
     baselines: Sequence[Mapping[str, Any]],
     watches: Sequence[Mapping[str, Any]],
+    charts: Sequence[Mapping[str, Any]],
     products: Mapping[str, Any] | None,
     tell: Tell,
 ) -> None:
@@ -158,6 +168,10 @@ def _check_circles(
     for watch in watches:
         place = ("watch", watch["name"])
         reads[place], makes[place] = watch_inputs_of(watch), [*watch_made_of({"watches": [watch]})]
+    for chart in charts:
+        place = ("spc", chart["name"])
+        reads[place] = [chart["tag"], *([chart["each"]] if chart["each"] else [])]
+        makes[place] = [*spc_made_of({"charts": [chart]})]
     if products:
         reads["products",] = product_inputs_of(products)
         makes["products",] = list(products_plan.made_by(products))

@@ -25,6 +25,7 @@ KINDS: Mapping[str, str] = {
     "alarms": "edge.analytics.alarms",
     "condition": "edge.analytics.condition.watch",
     "process": "edge.analytics.condition.process_watch",
+    "spc": "edge.analytics.condition.spc",
 }
 """Kind of a part → the module that makes its operators. A kind that is not here is a module's own name."""
 

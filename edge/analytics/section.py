@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from edge.analytics.condition.process_section import WatchSection
+from edge.analytics.condition.spc_section import SpcSection
 from edge.analytics.energy.baseline_section import BaselineSection
 from edge.analytics.energy.section import EnergySection
 from edge.analytics.production.section import Production, Shift
@@ -96,6 +97,9 @@ class AnalyticsSections(Section):
 
     watch: Mapping[str, WatchSection] = {}
     """Process values that are watched together, by name: what was usual is learned, and what departs from it told."""
+
+    spc: Mapping[str, SpcSection] = {}
+    """Control charts of values of parts, by name."""
 
     derived: Mapping[str, DerivedTag] = {}
     """Tags made of other tags, by `device.tag`: an expression, or keys with `of`, `unit` and `class`."""

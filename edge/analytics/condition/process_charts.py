@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge.analytics.condition import control
 from edge.analytics.condition.gate import CONFIRM
-from edge.analytics.condition.process_model import CLIP, CUSUM_SLACK, EWMA_WEIGHT, ProcessModel
+from edge.analytics.condition.process_model import CLIP, CUSUM_SLACK, EWMA_WEIGHT, Singles
 from edge.analytics.condition.process_names import CUSUM, EWMA, NELSON, WESTERN_ELECTRIC
 
 F64 = NDArray[np.float64]
@@ -50,7 +50,7 @@ class Charts:
         """Drop the means that have begun: the machine stood."""
         self._sums[:], self._counts[:] = 0.0, 0
 
-    def feed(self, row: F64, model: ProcessModel) -> tuple[NDArray[np.bool_], list[Crossing]]:
+    def feed(self, row: F64, model: Singles) -> tuple[NDArray[np.bool_], list[Crossing]]:
         """Take a row; return which values' charts took a step with it, and what begins or ends."""
         seen = np.isfinite(row) & (model.rows > 0)
         self._sums[seen] += row[seen]
@@ -70,7 +70,7 @@ class Charts:
             found += self._step_runs(z, means, model)
         return full, found
 
-    def _step_ewma(self, z: F64, model: ProcessModel) -> list[Crossing]:
+    def _step_ewma(self, z: F64, model: Singles) -> list[Crossing]:
         alarm = np.zeros(z.size, np.bool_)
         spread = math.sqrt(EWMA_WEIGHT / (2 - EWMA_WEIGHT))
         limit = model.ewma_limit + model.bias / spread
@@ -82,7 +82,7 @@ class Charts:
                 found.append(self._crossing(EWMA, place, level, math.copysign(limit * spread, level), model))
         return found
 
-    def _step_cusum(self, z: F64, model: ProcessModel) -> list[Crossing]:
+    def _step_cusum(self, z: F64, model: Singles) -> list[Crossing]:
         alarm = np.zeros(z.size, np.bool_)
         slack = CUSUM_SLACK + model.bias
         control.cusum(np.clip(z, -CLIP, CLIP), slack, model.cusum_limit, self._cusum, alarm)
@@ -102,7 +102,7 @@ class Charts:
             found.append(self._crossing(CUSUM, place, float(z[place]), side * slack, model))
         return found
 
-    def _step_runs(self, z: F64, means: F64, model: ProcessModel) -> list[Crossing]:
+    def _step_runs(self, z: F64, means: F64, model: Singles) -> list[Crossing]:
         fired = np.zeros(z.size, np.int64)
         control.run_rules(z, self._previous, self._runs, fired)
         found = []
@@ -131,12 +131,12 @@ class Charts:
         del self.standing[name]
         return True
 
-    def _crossing(self, rule: str, place: int, level: float, limit: float, model: ProcessModel) -> Crossing:
+    def _crossing(self, rule: str, place: int, level: float, limit: float, model: Singles) -> Crossing:
         middle, sigma = float(model.mean[place]), float(model.sigma[place])
         is_on = f"{rule} {place}" in self.standing
         return Crossing(rule, place, is_on, middle + level * sigma, middle + limit * sigma)
 
-    def scores(self, rule: str, model: ProcessModel) -> F64:
+    def scores(self, rule: str, model: Singles) -> F64:
         """Return how far each chart is on the way to its limit, (d,) f64: 1 at the limit, negative below the middle."""
         if rule == CUSUM:
             up, down = self._cusum.T

@@ -9,7 +9,7 @@ import numpy as np
 from edge.analytics.condition import multivariate as mv
 from edge.analytics.condition.gate import CONFIRM
 from edge.analytics.condition.process_charts import Crossing
-from edge.analytics.condition.process_model import F64, ProcessModel
+from edge.analytics.condition.process_model import F64, ProcessModel, Singles
 from edge.analytics.condition.process_names import CUSUM, EWMA, SPE, T2
 from edge.core.batch import Event, Severity
 
@@ -36,7 +36,7 @@ class Events:
 
     def learned(self, at: int, model: ProcessModel, rows: int, state: Mapping[str, Any]) -> Event:
         """Tell what was learned, and which values are not judged alone."""
-        apart = [path for path, count in zip(self._tags, model.rows, strict=True) if not count]
+        apart = [path for path, count in zip(self._tags, model.alone.rows, strict=True) if not count]
         not_alone = f"; not judged alone, for there are too few independent means of: {', '.join(apart)}"
         text = f"{self._name} has learned {len(self._tags)} values from {rows} rows{not_alone if apart else ''}"
         facts: dict[str, Any] = {
@@ -77,7 +77,7 @@ class Events:
         )
         facts: dict[str, Any] = {
             "rule": rule, "value": value, "limit": limit, "source": SOURCES[rule],
-            "from": _iso(at - CONFIRM * self._row_ns), "to": _iso(at), "readings": CONFIRM, "contributions": named,
+            "from": iso(at - CONFIRM * self._row_ns), "to": iso(at), "readings": CONFIRM, "contributions": named,
             "cause": self._tags[cause], "cause_value": float(mean[cause]), "cause_usual": float(model.mean[cause]),
             "cause_unit": self._units[cause], **state,
         }  # fmt: skip
@@ -86,14 +86,14 @@ class Events:
         message = f"{self._name} {words}: {name} {value:.3g}, the limit is {limit:.3g}"
         return self._alarm(at, is_on, Severity.MEDIUM, message, facts)
 
-    def crossing(self, at: int, crossing: Crossing, model: ProcessModel, state: Mapping[str, Any]) -> Event:
+    def crossing(self, at: int, crossing: Crossing, model: Singles, state: Mapping[str, Any]) -> Event:
         """Tell that the chart of one value begins or ends to alarm."""
         place = crossing.place
         tag, unit, span = self._tags[place], self._units[place], int(model.rows[place]) * self._row_ns
         rule = crossing.rule.upper() if crossing.rule in (EWMA, CUSUM) else crossing.rule.replace("_", " ")
         facts: dict[str, Any] = {
             "tag": tag, "rule": crossing.rule, "value": crossing.value, "limit": crossing.limit, "unit": unit,
-            "source": SOURCES[crossing.rule], "from": _iso(at - span), "to": _iso(at), "mean_over_s": span / 1e9,
+            "source": SOURCES[crossing.rule], "from": iso(at - span), "to": iso(at), "mean_over_s": span / 1e9,
             "detail": crossing.detail, "usual": float(model.mean[place]), **state,
         }  # fmt: skip
         value, limit = (f"{each:.4g} {unit}".strip() for each in (crossing.value, crossing.limit))
@@ -110,5 +110,6 @@ class Events:
         return Event(at, self._name, kind, severity if is_on else Severity.INFO, message, facts)
 
 
-def _iso(ns: int) -> str:
+def iso(ns: int) -> str:
+    """Return a time as text, to the microsecond."""
     return datetime.fromtimestamp(ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{ns % 10**9 // 1000:06d}Z"

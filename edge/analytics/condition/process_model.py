@@ -6,7 +6,7 @@ means over as many rows as its values depend on each other; where the learning h
 alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,18 +32,16 @@ CLIP = 4.0
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessModel:
-    """What was learned.
+class Singles:
+    """What is expected of each value alone.
 
-    together    all values: T², SPE and their limits
     mean        (d,) f64, of each value
-    sigma       (d,) f64, of the independent means of each value, at the upper end of what it may be
+    sigma       (d,) f64, of the independent means of each value
     rows        (d,) i64, how many rows such a mean is made of; 0: the value is not judged alone
-    bias        standard errors of `mean` in sigma, that charts allow for
+    bias        what `mean` may be off, in sigma, that charts allow for
     ewma_limit, cusum_limit  in sigma, of EWMA (settled) and of CUSUM
     """
 
-    together: mv.Model
     mean: F64
     sigma: F64
     rows: I64
@@ -51,14 +49,33 @@ class ProcessModel:
     ewma_limit: float
     cusum_limit: float
 
+    def state(self) -> list[Any]:
+        """Return it as CBOR types."""
+        arrays = [each.tobytes() for each in (self.mean, self.sigma, self.rows)]
+        return [*arrays, self.bias, self.ewma_limit, self.cusum_limit]
+
+    @classmethod
+    def of(cls, state: Sequence[Any]) -> "Singles":
+        """Return what `state` told."""
+        mean, sigma, rows, *limits = state
+        arrays = np.frombuffer(mean).copy(), np.frombuffer(sigma).copy(), np.frombuffer(rows, np.int64).copy()
+        return cls(*arrays, *limits)
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessModel:
+    """What was learned of all values together, and of each alone."""
+
+    together: mv.Model
+    alone: Singles
+
     def state(self) -> dict[str, Any]:
         """Return it as CBOR types."""
         t = self.together
         return {
             "mean": t.mean.tobytes(), "scale": t.scale.tobytes(), "loadings": t.loadings.tobytes(),
             "variances": t.variances.tobytes(), "kept": t.kept, "limits": [t.t2_limit, t.spe_limit],
-            "single": [self.mean.tobytes(), self.sigma.tobytes(), self.rows.tobytes()],
-            "single limits": [self.bias, self.ewma_limit, self.cusum_limit],
+            "alone": self.alone.state(),
         }  # fmt: skip
 
     @classmethod
@@ -68,11 +85,7 @@ class ProcessModel:
             np.frombuffer(state[name]).copy() for name in ("mean", "scale", "loadings", "variances")
         )
         together = mv.Model(mean, scale, loadings.reshape(len(mean), -1), variances, state["kept"], *state["limits"])
-        middle, sigma, rows = state["single"]
-        return cls(
-            together, np.frombuffer(middle).copy(), np.frombuffer(sigma).copy(), np.frombuffer(rows, np.int64).copy(),
-            *state["single limits"],
-        )  # fmt: skip
+        return cls(together, Singles.of(state["alone"]))
 
 
 def learn(rows: F64, run_length: float) -> ProcessModel:
@@ -91,12 +104,7 @@ def learn(rows: F64, run_length: float) -> ProcessModel:
     taken = np.array([each.count for each in found], np.int64)
     bias = max(each.bias for each in found)
     between = 4 * d * run_length
-    return ProcessModel(
-        together,
-        rows.mean(axis=0),
-        np.array(sigma),
-        taken,
-        bias,
-        ewma_limit(between),
-        cusum_limit(CUSUM_SLACK, between),
+    alone = Singles(
+        rows.mean(axis=0), np.array(sigma), taken, bias, ewma_limit(between), cusum_limit(CUSUM_SLACK, between)
     )
+    return ProcessModel(together, alone)

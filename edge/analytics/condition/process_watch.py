@@ -198,12 +198,12 @@ class ProcessWatch(Operator):
             self._tell_blind(out, end, missing)
         if not missing:
             self._judge_together(out, end, model.together, mean)
-        stepped, crossings = known.charts.feed(mean, model)
+        stepped, crossings = known.charts.feed(mean, model.alone)
         for crossing in crossings:
-            out.events.append(self._events.crossing(end, crossing, model, self._state_facts()))
+            out.events.append(self._events.crossing(end, crossing, model.alone, self._state_facts()))
         for rule in (EWMA, CUSUM):
             if rule in self._rules:
-                for place, score in enumerate(known.charts.scores(rule, model).tolist()):
+                for place, score in enumerate(known.charts.scores(rule, model.alone).tolist()):
                     if stepped[place]:
                         self._tell(out, f"{rule}_{flat(self._tags[place])}", end, score)
 
