@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from buffer.log import Log, open_log
-from buffer.quality_days import days
+from buffer.quality_days import days, gaps
 from edge.agent.app import LOG_NAME
 from edge.agent.cli import main
 from edge.agent.day_counts import Watched, local_day, midnight
@@ -199,6 +199,20 @@ async def test_a_gap_that_lasts_over_midnight_is_told_open_and_again_with_its_en
     assert [(gap["from"], gap["to"]) for gap in ended["gaps"]] == [
         ("2026-01-01T14:00:00.000000Z", "2026-01-01T18:00:00.000000Z")
     ]
+
+
+async def test_a_clock_that_is_set_owes_nothing_for_the_jump_and_leaves_no_gap(tmp_path: Path) -> None:
+    clock = VirtualClock(BEGIN)
+    async with open_log(tmp_path / LOG_NAME, clock, followers=[FOLLOWER], commit_interval_s=0.001) as log:
+        plant = Plant(log, clock)
+        await plant.watch.step()
+        await plant.hour(0)
+        clock.step_wall(2 * 3600)
+        await plant.hour(3)
+        fetch = log.followers[FOLLOWER].fetch
+        counted = {row.tag: row.counts[:3] for row in await days(fetch, DAY, DAY)}
+        assert await gaps(fetch, 0, 2**62) == []
+    assert [counted[tag] for tag in plant.press] == [(120, 120, 120)] * 2
 
 
 async def test_killed_anywhere_it_counts_every_reading_once(tmp_path: Path) -> None:
