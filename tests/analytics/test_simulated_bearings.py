@@ -5,6 +5,7 @@ import pytest
 
 from edge.analytics.condition.bearings import Bearing, bearing
 from edge.analytics.condition.diagnosis import Diagnosis, diagnose
+from edge.analytics.condition.lines import P_FALSE_ALARM
 from edge.analytics.condition.shaft import measured_speed
 from tests.analytics.simulated_bearings import FAULTS, Simulated, record
 
@@ -68,3 +69,16 @@ def test_two_families_at_one_frequency_are_told_apart_by_their_sidebands() -> No
         found = judge(drawn)
         assert found.verdict.fault == fault
         assert "sidebands" in found.verdict.evidence
+
+
+def test_the_skirt_of_a_strong_line_of_the_shaft_is_not_a_line_of_the_bearing() -> None:
+    """In noise that is much louder once a turn, bins beside 4 × the shaft stand up to a few bins away from it."""
+    beside = Bearing("beside", 9, 4.2, 38.0)
+    assert beside.orders["bpfo"] == pytest.approx(4.003, abs=0.001)
+    for seed in range(3):
+        rng = np.random.default_rng([8, seed])
+        drawn = record(rng, bearing=beside, revolutions=130, rpm=1450 + 3 * seed)
+        turn = np.arange(drawn.samples.size) / drawn.rate_hz * drawn.rpm / 60
+        loud = drawn.samples * (1 + 0.9 * np.cos(2 * np.pi * 4.0035 * turn))
+        line = diagnose(loud, drawn.rate_hz, drawn.rpm, beside.orders).lines["bpfo"]
+        assert line.chance > P_FALSE_ALARM, seed

@@ -33,6 +33,12 @@ JITTER = 0.0005
 MASK_BINS = 1.5
 """Bins this close to a multiple of the shaft's frequency belong to the shaft; likewise for the mains."""
 
+SKIRT = 2.0
+"""A skirt counts to where it has sunk to this many times the carpet,"""
+
+SKIRT_MAX = 0.05
+"""and to this share of the distance of two multiples at most."""
+
 SPEED_DRIFT = 0.0003
 """How far a multiple of the shaft's frequency may lie from its place besides: speeds come in whole turns a minute."""
 
@@ -134,7 +140,7 @@ def clearest(
     searched = bands_searched * len(orders)
     found: dict[str, Line] = {}
     for band, amplitudes, width in spectra:
-        free = free_of_others(amplitudes.size)
+        free = free_of_others(amplitudes.size) & ~_skirts(amplitudes, shaft / step)
         for family, order in orders.items():
             measured = _family(amplitudes, free, order * shaft / step, shaft / step, width)
             if measured is None:
@@ -149,6 +155,23 @@ def clearest(
             if family not in found or _rank(line) > _rank(found[family]):
                 found[family] = line
     return found
+
+
+def _skirts(amplitudes: F64, shaft_bins: float) -> NDArray[np.bool_]:
+    """Return which bins a strong line of the shaft reaches: a line of height H falls to H / (π d) at d bins from it."""
+    covered = np.zeros(amplitudes.size, bool)
+    count = int((amplitudes.size - 2) / shaft_bins)
+    if count < 1:
+        return covered
+    at = np.rint(np.arange(1, count + 1) * shaft_bins).astype(np.int64)
+    height = np.maximum(np.maximum(amplitudes[at - 1], amplitudes[at]), amplitudes[at + 1])
+    whole = amplitudes[: int(count * shaft_bins) + 1]
+    pieces = np.array_split(whole, max(count // 5, 1))  # the carpet falls slowly: one height for five turns
+    carpet = np.repeat([np.median(piece) for piece in pieces], -(-count // len(pieces)))[:count]
+    reach = np.minimum(height / (np.pi * SKIRT * np.maximum(carpet, 1e-300)), SKIRT_MAX * shaft_bins).astype(np.int64)
+    for place, bins in zip(at[reach > MASK_BINS], reach[reach > MASK_BINS], strict=True):
+        covered[max(place - bins, 0) : place + bins + 1] = True
+    return covered
 
 
 def _beside(amplitudes: F64, line: float, distance: float) -> float:
