@@ -84,7 +84,8 @@ def test_no_pulses_are_told_and_nothing_else(tacho: float, code: str) -> None:
 
 @pytest.mark.parametrize("kind", ["pulses", "counts"])
 def test_pulses_may_come_as_values(kind: str) -> None:
-    operator = watch(tracking=TRACKING | {"is_waveform": False, "counts": kind == "counts"}, orders={})
+    changes = {"tracking": TRACKING | {"is_waveform": False, "counts": kind == "counts"}, "orders": {}}
+    operator = watch(**changes)
     samples, tacho = wavering(None, seconds=4)
     rising = np.flatnonzero((tacho[1:] > 2.5) & (tacho[:-1] < 2.5)) + 1
     at, value = [], []
@@ -95,7 +96,9 @@ def test_pulses_may_come_as_values(kind: str) -> None:
     slot = operator.inputs.index("pump-3.tacho")
     rows = replace(Rows.of([slot] * len(at), at, value), waveforms=[(0, wave(samples, 0))])
     assert "de_tracked_order_1" not in told(operator, operator.push(rows, at[-1]))
+    whole = check_operator(lambda: watch(**changes), rows, T0 + 100 * S, rounds=2)
     found = told(operator, operator.push(EMPTY, operator.due() or 0))
+    assert told(operator, whole) == found
     assert found["de_tracking"] == "good"
     assert found["de_tracked_order_1"] == pytest.approx(2 / np.sqrt(2), rel=0.02)
 

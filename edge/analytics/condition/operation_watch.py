@@ -128,7 +128,7 @@ class OperationWatch(Operator):
         """Let the last values hold until now, while it cuts."""
         if self._run is not None and self._run.stopped is None:
             for tag, sums in self._run.loads.items():
-                sums.hold(self._values[tag], (at - self._clock) / 1e9)
+                sums.hold(self._values[tag], at - self._clock)
         self._clock = at
 
     def _end_of_pause(self, out: Derived, until: int) -> None:
@@ -148,7 +148,7 @@ class OperationWatch(Operator):
         run, self._run = self._run, None
         if run is None:
             return
-        seconds = max(sums.seconds + sums.unknown for sums in run.loads.values())
+        seconds = max(sums.seconds for sums in run.loads.values())
         if seconds * 1e9 < self._how["shortest_ns"]:
             return
         tell = self._teller.tell

@@ -36,14 +36,14 @@ UNKNOWN_MAX = 0.1
 class Sums:
     """What one load did in one run so far: its last value holds until the next.
 
-    seconds, unknown  how long its value was known, and not known
+    known, unknown    how long its value was known, and was not, ns
     area, square      its integrals over time, and of its square
     steps, count      sum of the squares of its changes, and their number
     shown             time since the begin and value of each reading, thinned where there are too many
     """
 
-    seconds: float = 0.0
-    unknown: float = 0.0
+    known: int = 0
+    unknown: int = 0
     area: float = 0.0
     square: float = 0.0
     peak: float = -math.inf
@@ -51,12 +51,18 @@ class Sums:
     count: int = 0
     shown: list[list[float]] = field(default_factory=list)
 
-    def hold(self, value: float, seconds: float) -> None:
+    @property
+    def seconds(self) -> float:
+        """How long it took, known or not."""
+        return (self.known + self.unknown) / 1e9
+
+    def hold(self, value: float, ns: int) -> None:
         """Let a value hold for so long; NaN is not known."""
         if math.isnan(value):
-            self.unknown += seconds
+            self.unknown += ns
             return
-        self.seconds += seconds
+        self.known += ns
+        seconds = ns / 1e9
         self.area += value * seconds
         self.square += value * value * seconds
         self.peak = max(self.peak, value)
@@ -81,11 +87,12 @@ class Sums:
         Ripple is what changes from reading to reading: the root of half the mean square of the changes, which is the
         standard deviation of noise and does not see a slow course (von Neumann 1941).
         """
-        if self.seconds <= 0 or self.unknown > UNKNOWN_MAX * (self.seconds + self.unknown):
+        if self.known <= 0 or self.unknown > UNKNOWN_MAX * (self.known + self.unknown):
             return None
+        seconds = self.known / 1e9
         return {
-            "mean": self.area / self.seconds,
-            "rms": math.sqrt(self.square / self.seconds),
+            "mean": self.area / seconds,
+            "rms": math.sqrt(self.square / seconds),
             "peak": self.peak,
             "ripple": math.sqrt(self.steps / (2 * self.count)) if self.count else math.nan,
         }
@@ -93,13 +100,13 @@ class Sums:
     def snippet(self) -> tuple[list[float], float]:
         """Return the course of the load as equally spaced samples, and their rate in Hz."""
         times, values = (np.array(each) for each in zip(*self.shown, strict=True))
-        seconds = max(self.seconds + self.unknown, 1e-3)
+        seconds = max(self.seconds, 1e-3)
         at = np.arange(SNIPPET) * (seconds / SNIPPET)
         return values[np.maximum(np.searchsorted(times, at, side="right") - 1, 0)].tolist(), SNIPPET / seconds
 
     def state(self) -> list[Any]:
         """Return it as plain values."""
-        return [self.seconds, self.unknown, self.area, self.square, self.peak, self.steps, self.count, self.shown]
+        return [self.known, self.unknown, self.area, self.square, self.peak, self.steps, self.count, self.shown]
 
 
 @dataclass(slots=True)
