@@ -280,6 +280,29 @@ def test_a_declared_event_makes_its_hours_hold_on_its_days_only() -> None:
     assert [value for value, *_ in found["m.cost_1d"].values()] == pytest.approx([240.0, 260.0])
 
 
+def test_an_exchange_that_is_written_a_day_later_costs_nothing_of_the_month() -> None:
+    begin, month = ns("2026-03-30T00:00:00"), ns("2026-03-01T00:00:00")
+    exchanged = begin + 12 * 60 * MIN
+    readings = flat("m", begin, 720, 60.0, 10)
+    readings += [("m.energy", exchanged + at * MIN, 5000.0 + at) for at in range(5, 2200, 10)]
+    rows = rows_of(make(plan(meter("m")))[0], readings)  # type: ignore[arg-type]
+    (before,) = make(plan(meter("m", top=1.0)))
+    change = {"ts": exchanged, "end": 720.0, "start": 5000.0}
+    (after,) = make(plan(meter("m", top=1.0, changes=[change])))
+    assert isinstance(after, EnergyAccount)
+    written = begin + 30 * 60 * MIN
+    cut = int(np.searchsorted(rows.at, written, "right"))
+    derived = before.push(rows.take(slice(0, cut)), written)
+    assert after.restore(before.state()) == []
+    again = after.push(rows.take(slice(cut, len(rows))), begin + (2 * 1440 + 60) * MIN)
+    derived.readings += again.readings
+    found = figures(plan(meter("m")), derived)
+    last = begin + 2 * 1440 * MIN
+    total = sum(value for ts, (value, *_) in found["m.energy_1min"].items() if ts < last)
+    assert total == pytest.approx(2 * 1440)
+    assert found["m.energy_1mo"][month][0] == pytest.approx(total)
+
+
 def test_demand_that_a_late_reading_corrects_has_a_higher_revision_each_time() -> None:
     begin = ns("2025-04-01T00:00:00")
     asked = plan(meter("m"), demand=[{"meter": "m", "window": 15, "sliding": False, "limit": None}])

@@ -314,7 +314,7 @@ class EnergyAccount(Operator):
     def state(self) -> Mapping[str, Any]:
         """Return everything as CBOR types."""
         return {
-            "specs": [repr(spec) for spec in self._specs],
+            "specs": [[spec.name, spec.power, spec.per] for spec in self._specs],
             "meters": self._meters.state(),
             "tick": self._tick,
             "touched": self._touched,
@@ -334,9 +334,14 @@ class EnergyAccount(Operator):
         }
 
     def restore(self, state: Mapping[str, Any]) -> Sequence[str]:
-        """Take a state up. A meter whose settings changed begins anew."""
-        old = {spec: place for place, spec in enumerate(state["specs"])}
-        places = {old[repr(spec)]: place for place, spec in enumerate(self._specs) if repr(spec) in old}
+        """Take a state up. A meter in another unit or with another ratio begins anew.
+
+        One whose exchanges or ratios of the past are others now goes on from its next reading.
+        """
+        old = {tuple(spec): place for place, spec in enumerate(state["specs"])}
+        keys = [(spec.name, spec.power, spec.per) for spec in self._specs]
+        known = {old[key]: place for place, key in enumerate(keys) if key in old}
+        places = {at: place for at, place in known.items() if self._meters.goes_on(state["meters"], at, place)}
         before, here = list(places), list(places.values())
         self._meters.restore(state["meters"], places)
         self._tick, self._touched, self._late = state["tick"], state["touched"], state["late"]
@@ -349,7 +354,7 @@ class EnergyAccount(Operator):
         self._revisions = {(places[m], minute): each for m, minute, each in state["revisions"] if m in places}
         for level, pages in state["books"].items():
             if level in self._books:
-                self._books[Level(level)].restore(pages, places)
+                self._books[Level(level)].restore(pages, known)
         for name, watched in state["demand"].items():
             if name in self._watches:
                 self._watches[name].restore(watched)
@@ -361,7 +366,8 @@ class EnergyAccount(Operator):
         self._last_voltage = {
             self.inputs.index(path): value for path, value in state["voltages"] if path in self.inputs
         }
-        return [spec.name for spec in self._specs if repr(spec) not in old]
+        self._touched |= self._meters.is_dirty()
+        return [spec.name for place, spec in enumerate(self._specs) if place not in places.values()]
 
     def _restate(self, factors: Mapping[str, str], prices: Sequence[Any], hours: Sequence[str]) -> None:
         """Let what was stated with other factors and prices be stated anew, and note who changed what: an audit entry.

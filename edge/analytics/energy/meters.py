@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edge.analytics.energy import points as kernels
 from edge.analytics.energy.marks import COUNTED, FIXED, RATIO, REBASED
-from edge.analytics.energy.spec import MeterSpec
+from edge.analytics.energy.spec import Change, MeterSpec
 from edge.analytics.operator import NEVER
 
 MILLIONTHS = 1_000_000
@@ -18,6 +18,7 @@ MILLIONTHS = 1_000_000
 ROOM_BYTES = 32 * 2**20
 """What the points of all meters may take."""
 
+_NO_CHANGE = np.iinfo(np.int64).max
 _ROOM_LEAST, _ROOM_MOST = 256, 8192
 
 
@@ -62,6 +63,7 @@ class Meters:
         self._meters["room"] = rooms
         self._next_change = np.full(len(specs), np.iinfo(np.int64).max)
         self._changes = [list(spec.changes) for spec in specs]
+        self._applied: list[list[Change]] = [[] for _ in specs]
         scales = list[tuple[int, float]]()
         for place, spec in enumerate(specs):
             meter = self._meters[place]
@@ -100,6 +102,7 @@ class Meters:
         left = self._changes[place]
         while left and left[0].ts <= until:
             change = left.pop(0)
+            self._applied[place].append(change)
             if change.end is not None:
                 self._insert(place, change.ts, change.end, FIXED)
             elif change.per is not None:
@@ -184,11 +187,15 @@ class Meters:
             "energy": shuffled(steps[1]),
             "raw": shuffled(used["raw"].copy().view(np.int64)),
             "flags": shuffled(used["flags"].copy()),
-            "changes": [len(changes) for changes in self._changes],
+            "applied": [[[each.ts, each.per, each.end, each.start] for each in done] for done in self._applied],
         }
 
     def restore(self, state: Mapping[str, Any], places: Mapping[int, int]) -> None:
-        """Take up a state of the same specs; `places` says where a meter of that time stands now."""
+        """Take up a state; `places` says where a meter of that time stands now, in the same unit.
+
+        An exchange or a ratio that was written since counts from its instant on, also where that has passed: what
+        differs is dirty. Of a meter whose past changes are others now, nothing is taken up.
+        """
         meters = np.frombuffer(state["meters"], kernels.METER)
         used = np.zeros(int(meters["count"].sum()), kernels.POINT)
         for column in ("ts", "energy"):
@@ -206,9 +213,34 @@ class Meters:
             self._meters[place]["first_scale"] = first
             self._meters[place]["room"], self._meters[place]["count"] = room, len(kept)
             self._meters[place]["let_go"] += len(mine) - len(kept)
-            left = state["changes"][old]
-            self._changes[place] = list(self.specs[place].changes[len(self.specs[place].changes) - left :])
-            self._next_change[place] = self._changes[place][0].ts if left else np.iinfo(np.int64).max
+            spec, done = self.specs[place], [Change(*each) for each in state["applied"][old]]
+            self._meters[place]["modulus"] = spec.modulus
+            self._meters[place]["top"] = np.inf if spec.top is None else spec.top
+            self._meters[place]["scales"] = 1 + sum(change.per is not None for change in spec.changes)
+            self._applied[place] = done
+            self._changes[place] = [change for change in spec.changes if change not in done]
+            self._next_change[place] = self._changes[place][0].ts if self._changes[place] else _NO_CHANGE
+            last = int(self._meters[place]["last_ts"])
+            if len(kept) and self._next_change[place] <= last:
+                self._change_past(place, last)
+
+    def is_dirty(self) -> bool:
+        """Whether energy may have changed since `dirty` was asked."""
+        return bool(np.any(self._meters["dirty_from"] <= self._meters["dirty_to"]))
+
+    def goes_on(self, state: Mapping[str, Any], old: int, place: int) -> bool:
+        """Whether a meter's changes that have been taken into account are still those of its spec."""
+        return all(Change(*each) in self.specs[place].changes for each in state["applied"][old])
+
+    def _change_past(self, place: int, last: int) -> None:
+        """Set the points of changes that have passed, and judge everything again with them."""
+        since = int(self._next_change[place])
+        self._change(place, last)
+        row, meter = self._points[place], self._meters[place]
+        kernels.settle(row, meter, self._scales, self._gap, 0, int(meter["count"]))
+        meter["dirty_from"], meter["dirty_to"] = self.before(place, since), last
+        if meter["dirty_from"] == NEVER:
+            meter["dirty_from"] = since
 
     def counts(self) -> dict[str, int]:
         """Return what was not taken as it came: `late` and `twice`, of all meters."""
