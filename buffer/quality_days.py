@@ -26,6 +26,15 @@ DAYS_MAX = 400
 GAPS_MAX = 50_000
 _DAY_NS = 86_400 * 10**9
 
+_DAY_BEFORE = """
+WITH RECURSIVE known (day) AS (
+    SELECT max(day) FROM quality_day
+    UNION ALL
+    SELECT (SELECT max(day) FROM quality_day WHERE day < known.day) FROM known WHERE known.day IS NOT NULL
+) SELECT day FROM known WHERE day IS NOT NULL LIMIT 1 OFFSET ?
+"""
+"""The newest day that is too many; found by stepping from day to day, however many tags each has."""
+
 _ADDED = ", ".join(f"{name} = {name} + excluded.{name}" for name in COUNTS)
 
 
@@ -60,8 +69,7 @@ def storing(
 
 async def prune(db: aiosqlite.Connection) -> None:
     """Keep the last `DAYS_MAX` days that have counts, their gaps, and of these the last `GAPS_MAX`."""
-    kept = "SELECT DISTINCT day FROM quality_day ORDER BY day DESC LIMIT 1 OFFSET ?"
-    for (oldest,) in await db.execute_fetchall(kept, (DAYS_MAX,)):
+    for (oldest,) in await db.execute_fetchall(_DAY_BEFORE, (DAYS_MAX,)):
         await db.execute("DELETE FROM quality_day WHERE day <= ?", (oldest,))
         await db.execute("DELETE FROM quality_gap WHERE end <= ?", (oldest * _DAY_NS,))
     await db.execute(
