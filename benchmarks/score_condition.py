@@ -50,6 +50,8 @@ def pumps(data: Path) -> None:
         true.append(anomaly)
         inside = np.flatnonzero(alarm & anomaly)
         delays.append(inside[0] - np.argmax(anomaly) if inside.size else np.nan)
+        false, missed = np.mean(alarm[~anomaly]), np.mean(~alarm[anomaly])
+        print(f"  {record.name:12} false alarms {false:6.1%}, missed {missed:6.1%}, delay {delays[-1]:4.0f} s")
     alarm, anomaly = np.concatenate(called), np.concatenate(true)
     tp, fp = float(np.sum(alarm & anomaly)), float(np.sum(alarm & ~anomaly))
     fn, tn = float(np.sum(~alarm & anomaly)), float(np.sum(~alarm & ~anomaly))
