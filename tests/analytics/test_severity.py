@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from edge.analytics.condition.severity import LIMITS, alarm_limit, changed_much, trip_limit, zone
+from edge.analytics.condition.severity import LIMITS, alarm_limit, trip_limit, zone
 
 GROUP_2_RIGID = LIMITS["iso20816-3", "2", "rigid"].velocity
 
@@ -39,6 +39,25 @@ def test_criterion_ii_and_the_limits_from_a_baseline() -> None:
     assert alarm_limit(0.5, GROUP_2_RIGID) == pytest.approx(1.2)
     assert alarm_limit(9.0, GROUP_2_RIGID) == pytest.approx(3.5)
     assert trip_limit(GROUP_2_RIGID) == pytest.approx(5.625)
-    assert changed_much(1.3, 0.5, GROUP_2_RIGID)
-    assert changed_much(0.5, 1.3, GROUP_2_RIGID)
-    assert not changed_much(1.2, 0.5, GROUP_2_RIGID)
+
+
+@pytest.mark.parametrize(
+    ("key", "velocity", "displacement"),
+    [
+        (("iso20816-3", "1", "rigid"), (2.3, 4.5, 7.1), (29, 57, 90)),
+        (("iso20816-3", "1", "flexible"), (3.5, 7.1, 11.0), (45, 90, 140)),
+        (("iso20816-3", "2", "rigid"), (1.4, 2.8, 4.5), (22, 45, 71)),
+        (("iso20816-3", "2", "flexible"), (2.3, 4.5, 7.1), (37, 71, 113)),
+        (("iso10816-7", "I", "to 200 kW"), (2.5, 4.0, 6.6), None),
+        (("iso10816-7", "I", "above 200 kW"), (3.5, 5.0, 7.6), None),
+        (("iso10816-7", "II", "to 200 kW"), (3.2, 5.1, 8.5), None),
+        (("iso10816-7", "II", "above 200 kW"), (4.2, 6.1, 9.5), None),
+    ],
+)
+def test_each_border_is_that_of_the_standard_and_belongs_to_the_milder_zone(
+    key: tuple[str, str, str], velocity: tuple[float, float, float], displacement: tuple[float, float, float] | None
+) -> None:
+    assert (LIMITS[key].velocity, LIMITS[key].displacement) == (velocity, displacement)
+    for borders in filter(None, (velocity, displacement)):
+        assert [zone(border, borders) for border in borders] == ["A", "B", "C"]
+        assert [zone(math.nextafter(border, math.inf), borders) for border in borders] == ["B", "C", "D"]

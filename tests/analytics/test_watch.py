@@ -184,6 +184,29 @@ def test_a_bearing_fault_is_an_alarm_with_its_raw_samples() -> None:
     assert cbor2.dumps(other.state(), canonical=True) == state
 
 
+def test_below_600_rpm_displacement_is_judged_too_and_not_above() -> None:
+    time = np.arange(round(4 * RATE)) / RATE
+    shaking = 60e-6 * np.sqrt(2) * (2 * np.pi * 5) ** 2 * np.sin(2 * np.pi * 5 * time)
+    for rpm, expected in ((300.0, [("condition_alarm", "zone")]), (1480.0, [])):
+        operator = watch(running=None, velocities={}, waveforms={"de": 1.0}, orders={}, rpm=rpm)
+        found = Derived()
+        for number in range(4):
+            block = Waveform(0, T0 + number * 600 * S, RATE, 0.0, shaking.astype(np.float32))
+            derived = operator.push(Rows(**_columns(), waveforms=[(0, block)]), T0 + number * 600 * S)
+            found.events += derived.events
+            found.readings += derived.readings
+        assert alarms(found) == expected
+    (slow,) = (watch(running=None, velocities={}, waveforms={"de": 1.0}, orders={}, rpm=300.0),)
+    assert "de_displacement_rms_zone" in {output.name for output in slow.outputs}
+
+
+def test_a_machine_that_no_standard_judges_has_no_zone() -> None:
+    spindle = watch(velocity_mm_s=None, displacement_um=None, clause="")
+    assert not any("zone" in output.name or "remaining" in output.name for output in spindle.outputs)
+    shaken = feed(spindle, [("current", 5.0)] * 2 + [("velocity", 30.0)] * 5)
+    assert shaken == Derived()
+
+
 def _columns() -> dict[str, Any]:
     return {name: getattr(EMPTY, name) for name in ("slot", "ts", "at", "value", "exact", "text", "quality", "is_old")}
 

@@ -54,6 +54,8 @@ class _Bearing:
 class OrderWatch(BlockWatch):
     """One machine with a tacho, or whose own line is followed."""
 
+    VERSION = 2
+
     def __init__(self, machine: Mapping[str, Any]) -> None:
         self._how = machine["tracking"]
         self._waveforms: dict[str, float] = machine["waveforms"]

@@ -50,8 +50,3 @@ def alarm_limit(baseline: float, borders: tuple[float, float, float]) -> float:
 def trip_limit(borders: tuple[float, float, float]) -> float:
     """Return the highest trip limit: 1.25 times the border C/D (ISO 20816-1)."""
     return TRIP_FACTOR * borders[2]
-
-
-def changed_much(value: float, baseline: float, borders: tuple[float, float, float]) -> bool:
-    """Tell whether a change matters by criterion II: more than a quarter of border B/C, up or down."""
-    return abs(value - baseline) > CRITERION_II_SHARE * borders[1]
