@@ -41,7 +41,11 @@ def measured_speed(acceleration: F64, envelopes: Sequence[F64], step_hz: float, 
     trials = 2 * int(np.ceil(SPEED_TOLERANCE * MULTIPLES * shaft_hz / step_hz)) + 1
     off = np.linspace(-SPEED_TOLERANCE, SPEED_TOLERANCE, trials)
     at = np.rint(np.arange(1, MULTIPLES + 1)[:, None] * shaft_hz * (1 + off) / step_hz).astype(np.int64)
-    comb = np.maximum(np.maximum(shown[at - 1], shown[at]), shown[at + 1]).sum(axis=0)
+    multiples = np.maximum(np.maximum(shown[at - 1], shown[at]), shown[at + 1])
+    comb = multiples.sum(axis=0)
+    for part in range(2, MULTIPLES // 2 + 1):  # every third multiple alone is the outer race of a bearing of order 3.05
+        others = np.arange(1, MULTIPLES + 1) % part != 0
+        comb[multiples[others].sum(axis=0) < COMB_DB / 2] = 0.0
     comb *= 1 - DOUBT * np.abs(off) / SPEED_TOLERANCE
     best = int(np.argmax(comb))
     return _followed(shown, step_hz, shaft_hz * (1 + float(off[best]))) if comb[best] >= COMB_DB else None
