@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 
 from edge.analytics.condition.baseline import speed_bin
+from edge.analytics.condition.bearing_fault import BearingFault
 from edge.analytics.condition.block_watch import BlockWatch, end_of, scaled
-from edge.analytics.condition.diagnosis import FAULTS, Diagnosis, diagnose
+from edge.analytics.condition.diagnosis import Diagnosis, diagnose
 from edge.analytics.condition.follow import followed
-from edge.analytics.condition.gate import CONFIRM, Confirmed
-from edge.analytics.condition.judge import HIGH, Finding, Judge
+from edge.analytics.condition.judge import HIGH, Judge
 from edge.analytics.condition.names import order_figures_of, order_name
 from edge.analytics.condition.orders import order_amplitudes, within
 from edge.analytics.condition.stretch import BEARING, Channel, Lengths, Purpose
 from edge.analytics.condition.tacho import NoSpeed, Track, tacho_track, track_of
 from edge.analytics.condition.telling import Evidence, as_state, of_state
 from edge.analytics.operator import Derived
-from edge.core.batch import Severity, Waveform
+from edge.core.batch import Waveform
 
 GOOD, NO_TACHO, NO_SCALE = "good", "no_tacho", "no_full_scale"
 TACHOS_MAX = 2
@@ -33,22 +33,6 @@ PATIENCE_NS = 60 * 10**9
 OVERLAP_MIN = 0.8
 COUNTS_MIN = 6
 BEARING_CLAUSE = "ISO 13373-3, rolling element bearings; envelope order spectrum over its carpet"
-
-
-class _Bearing:
-    """The fault that one waveform shows, after three blocks in a row. `window`: begin and level of the last ones."""
-
-    def __init__(self) -> None:
-        self.fault, self.confirmed = "none", Confirmed()
-        self.window: list[list[Any]] = []
-
-    def feed(self, at: int, fault: str, levels: Mapping[str, float]) -> bool:
-        """Take the verdict of a block; return whether an alarm begins or ends with it."""
-        is_fault = fault in FAULTS.values()
-        if is_fault and not self.confirmed.is_on and fault != self.fault:
-            self.fault, self.confirmed = fault, Confirmed()
-        self.window = [*self.window, [at, levels.get(self.fault, 0.0)]][-CONFIRM:]
-        return self.confirmed.feed(is_fault and fault == self.fault)
 
 
 class OrderWatch(BlockWatch):
@@ -71,7 +55,7 @@ class OrderWatch(BlockWatch):
         self._orders = [*self._how["orders"], *teeth]
         self._names = [order_name(order) for order in self._how["orders"]] + ["tracked_mesh"] * len(teeth)
         self._judges = {f"{tag}_{name}": Judge(None, "") for tag in self._waveforms for name in self._names}
-        self._bearings = {tag: _Bearing() for tag in self._waveforms}
+        self._bearings = {tag: BearingFault() for tag in self._waveforms}
         self._rpm: float = machine["rpm"]
         self._tachos: list[Waveform] = []
         self._pulses: deque[tuple[int, float]] = deque(maxlen=PULSES_MAX)
@@ -190,21 +174,11 @@ class OrderWatch(BlockWatch):
             self.teller.tell(out, f"{tag}_{family}", wave.ts, line.level_db)
         self.teller.tell(out, f"{tag}_fault", wave.ts, found.verdict.fault)
         known = self._bearings[tag]
-        levels = {FAULTS[family]: line.level_db for family, line in found.lines.items()}
-        if not known.feed(wave.ts, found.verdict.fault, levels):
-            return
-        family = next(name for name, fault in FAULTS.items() if fault == known.fault)
-        shown, is_on = found.lines.get(family), known.confirmed.is_on
-        more = {"fault": known.fault, "line": family, "order": self.machine["orders"][family], **facts}
-        if shown is not None:
-            more |= {"hz": shown.hz, "p_false_alarm": found.verdict.p_false_alarm}
-        level = shown.level_db if shown is not None else 0.0
-        severity = Severity.HIGH if is_on else Severity.INFO
-        since, values = known.window[0][0], [each for _, each in known.window]
-        limit = found.level_needed_db
-        finding = Finding("bearing", is_on, level, limit, severity, BEARING_CLAUSE, since, values)
-        words = f"shows a fault: {known.fault}"
-        self.teller.alarm(out, f"{tag}_{family}", at, finding, words, more, evidence)
+        finding = known.feed(wave.ts, found, BEARING_CLAUSE)
+        if finding is not None:
+            more = {**known.facts(found, self.machine["orders"]), **facts}
+            words = f"shows a fault: {known.fault}"
+            self.teller.alarm(out, f"{tag}_{known.family}", at, finding, words, more, evidence)
 
     def shift(self, by: int) -> None:
         """Move what is counted from a moment."""
@@ -217,9 +191,7 @@ class OrderWatch(BlockWatch):
             **super().state(),
             "rpm": self._rpm,
             "judges": {name: judge.state() for name, judge in self._judges.items()},
-            "bearings": {
-                tag: [known.fault, known.confirmed.state(), known.window] for tag, known in self._bearings.items()
-            },
+            "bearings": {tag: known.state() for tag, known in self._bearings.items()},
             "tachos": [as_state(wave) for wave in self._tachos],
             "pulses": [np.array([at for at, _ in self._pulses], np.int64).tobytes(),
                        np.array([value for _, value in self._pulses], np.float64).tobytes(), self._is_high],
@@ -231,9 +203,8 @@ class OrderWatch(BlockWatch):
         self._rpm = state["rpm"]
         for name, judge in self._judges.items():
             judge.restore(state["judges"][name])
-        for tag, (fault, confirmed, window) in state["bearings"].items():
-            known = self._bearings[tag]
-            known.fault, known.confirmed, known.window = fault, Confirmed(*confirmed), list(window)
+        for tag, known in self._bearings.items():
+            known.restore(state["bearings"][tag])
         self._tachos = [of_state(wave) for wave in state["tachos"]]
         at, value, self._is_high = state["pulses"]
         pulses = zip(np.frombuffer(at, np.int64).tolist(), np.frombuffer(value).tolist(), strict=True)
@@ -244,7 +215,7 @@ class OrderWatch(BlockWatch):
         """Return faults, which orders are in alarm, and what is learned."""
         judges = self._judges.items()
         return {
-            "faults": {tag: known.fault for tag, known in self._bearings.items() if known.confirmed.is_on},
+            "faults": {tag: known.fault for tag, known in self._bearings.items() if known.is_on},
             "alarmed": [name for name, judge in judges if judge.is_alarmed],
             "learned": [name for name, judge in judges if any(each.is_ready for each in judge.baselines.values())],
         }

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
@@ -10,8 +9,9 @@ import numpy as np
 
 from edge.analytics.condition import block
 from edge.analytics.condition.baseline import Baseline, speed_bin
+from edge.analytics.condition.bearing_fault import RULE, BearingFault
 from edge.analytics.condition.diagnosis import CLIPPED_MAX, FLAT_MAX, Diagnosis, diagnose
-from edge.analytics.condition.gate import CONFIRM, Confirmed, Gate
+from edge.analytics.condition.gate import Gate
 from edge.analytics.condition.judge import Finding, Judge
 from edge.analytics.condition.moments import SIZE, moments
 from edge.analytics.condition.names import (
@@ -58,18 +58,8 @@ WATCHES = {
 
 Facts = dict[str, str | int | float | bool | None]
 GOOD = "good"
-RULE = "bearing"
 PLANS_MAX = 16
-FAMILIES = {"outer_race": "bpfo", "inner_race": "bpfi", "ball": "bsf2", "cage": "ftf"}
-
-
-@dataclass(slots=True)
-class _Bearing:
-    """The fault that one waveform tag shows. `window`: begin of its last blocks, and level of the line in each."""
-
-    fault: str = "none"
-    confirmed: Confirmed = field(default_factory=Confirmed)
-    window: list[list[Any]] = field(default_factory=list)
+BEARING_CLAUSE = "ISO 13373-3, rolling element bearings; envelope spectrum over its carpet"
 
 
 class MachineWatch(Operator):
@@ -103,7 +93,7 @@ class MachineWatch(Operator):
                 self._judges[f"{tag}_displacement_rms"] = self._judge_of(machine["displacement_um"])
         self._young = {tag: (Baseline(), Baseline()) for tag in self._waveforms}
         self._plans: dict[tuple[int, float, float], block.Plan] = {}
-        self._bearings = {tag: _Bearing() for tag in self._waveforms}
+        self._bearings = {tag: BearingFault() for tag in self._waveforms}
         self._channels = {tag: self._channel(tag) for tag in self._waveforms}
         self._due: int | None = None
         self._rpm: float = machine["rpm"]
@@ -275,24 +265,12 @@ class MachineWatch(Operator):
                 self._tell(out, f"{name}_{each}", at, hours)
 
     def _judge_bearing(self, out: Derived, tag: str, taken: Block, found: Diagnosis) -> None:
-        known, fault = self._bearings[tag], found.verdict.fault
-        if fault in FAMILIES and not known.confirmed.is_on and fault != known.fault:
-            known.fault, known.confirmed = fault, Confirmed()
-        line = found.lines.get(FAMILIES.get(known.fault, ""))
-        level = line.level_db if line else 0.0
-        known.window = [*known.window, [taken.wave.ts, level]][-CONFIRM:]
-        if not known.confirmed.feed(fault == known.fault and fault in FAMILIES):
-            return
-        family, is_on = FAMILIES[known.fault], known.confirmed.is_on
-        facts: Facts = {"fault": known.fault, "line": family, "rpm": taken.rpm}
-        if line is not None:
-            facts |= {"hz": line.hz, "p_false_alarm": found.verdict.p_false_alarm}
-        severity = Severity.HIGH if is_on else Severity.INFO
-        clause = "ISO 13373-3, rolling element bearings; envelope spectrum over its carpet"
-        since, values = known.window[0][0], [each for _, each in known.window]
-        finding = Finding(RULE, is_on, level, found.level_needed_db, severity, clause, since, values)
-        evidence = Evidence(tag, taken.wave, self._waveforms[tag], "bearing_evidence")
-        self._tell_finding(out, f"{tag}_{family}", taken.end, finding, evidence, facts)
+        known = self._bearings[tag]
+        finding = known.feed(taken.wave.ts, found, BEARING_CLAUSE)
+        if finding is not None:
+            facts = known.facts(found, self._machine["orders"]) | {"rpm": taken.rpm}
+            evidence = Evidence(tag, taken.wave, self._waveforms[tag], "bearing_evidence")
+            self._tell_finding(out, f"{tag}_{known.family}", taken.end, finding, evidence, facts)
 
     def _last_evidence(self) -> Evidence | None:
         if self._last is None:
@@ -336,9 +314,7 @@ class MachineWatch(Operator):
             "rpm": self._rpm,
             "told": self._teller.told,
             "judges": {name: judge.state() for name, judge in self._judges.items()},
-            "bearings": {
-                tag: [known.fault, known.confirmed.state(), known.window] for tag, known in self._bearings.items()
-            },
+            "bearings": {tag: known.state() for tag, known in self._bearings.items()},
             "young": {tag: [each.state() for each in pair] for tag, pair in self._young.items()},
             "channels": {tag: channel.state() for tag, channel in self._channels.items()},
             "refused": [self._refused, self._noted],
@@ -352,8 +328,8 @@ class MachineWatch(Operator):
         self._rpm, self._teller.told = state["rpm"], list(state["told"])
         for name, judge in self._judges.items():
             judge.restore(state["judges"][name])
-        for tag, (fault, confirmed, window) in state["bearings"].items():
-            self._bearings[tag] = _Bearing(fault, Confirmed(*confirmed), window)
+        for tag, known in self._bearings.items():
+            known.restore(state["bearings"][tag])
         for tag, stretch in state["channels"].items():
             self._channels[tag].restore(stretch)
         self._refused, self._noted = state["refused"]
@@ -370,7 +346,7 @@ class MachineWatch(Operator):
         judges = self._judges.items()
         return {
             "zones": {name: judge.zone.zone for name, judge in judges if judge.zone.zone},
-            "faults": {tag: known.fault for tag, known in self._bearings.items() if known.confirmed.is_on},
+            "faults": {tag: known.fault for tag, known in self._bearings.items() if known.is_on},
             "alarmed": [name for name, judge in judges if judge.is_alarmed],
             "learned": [name for name, judge in judges if any(each.is_ready for each in judge.baselines.values())],
             "drift_unjudged": [name for name, judge in judges if judge.drift.is_refused],
