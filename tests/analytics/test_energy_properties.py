@@ -15,8 +15,8 @@ from tests.analytics.test_energy_account import CHONGQING, MIN, PRICES, Row, S, 
 BEGIN = ns("2025-07-01T10:40:00")
 HOURS = 3
 END = BEGIN + HOURS * 60 * MIN
-MODULUS = 1_000.0
-"""kWh at which every register of these tests begins again."""
+MODULUS = 10_000.0
+"""kWh at which every register of these tests begins again; a gap with more than a tenth of it would be a reset."""
 
 
 def life(name: str, seed: int) -> tuple[list[tuple[Row, int]], dict[str, Any], float]:
@@ -26,7 +26,7 @@ def life(name: str, seed: int) -> tuple[list[tuple[Row, int]], dict[str, Any], f
     register rolls over, and another meter may take its place.
     """
     chance = Random(seed)
-    now, shown, total = BEGIN, chance.randint(0, 99_999) / 100, 0.0
+    now, shown, total = BEGIN, chance.randint(960_000, 999_999) / 100, 0.0
     exchange: dict[str, Any] | None = None
     rows = [((f"{name}.energy", now, shown), now)]
     while now < END:
