@@ -16,9 +16,9 @@ import scipy.fft
 import scipy.signal
 import scipy.stats
 
-from edge.analytics.condition import block as b
-from edge.analytics.condition.bearings import bearing
-from edge.analytics.condition.fourier import PAD
+from edge.analytics.condition.bearing.bearings import bearing
+from edge.analytics.condition.signal import block as b
+from edge.analytics.condition.signal.fourier import PAD
 
 RATE, SIZE, RPM, TEETH = 25600.0, 25600, 1480.0, 31
 BAND = (2560.0, 7679.5)

@@ -22,8 +22,8 @@ from drivers.api import DeviceContext, Shared
 from drivers.modbus import SPEC
 from drivers.modbus.plan import Span, plan_requests
 from drivers.modbus.section import Limits
+from edge.agent.configuration.rules import TagRule
 from edge.agent.ingest import Ingest
-from edge.agent.rules import TagRule
 from edge.agent.supervise import DeviceHealth, DeviceState, Supervisor
 from edge.agent.tallying import Tallying
 from edge.core.batch import Batch, Record

@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from edge.analytics.condition import orders as o
-from edge.analytics.condition import tacho as t
-from edge.analytics.condition.bearings import bearing
-from edge.analytics.condition.diagnosis import REVOLUTIONS_MAX
-from edge.analytics.condition.lines import fault_lines
+from edge.analytics.condition.bearing.bearings import bearing
+from edge.analytics.condition.bearing.diagnosis import REVOLUTIONS_MAX
+from edge.analytics.condition.bearing.lines import fault_lines
+from edge.analytics.condition.turning import orders as o
+from edge.analytics.condition.turning import tacho as t
 
 RATE, SECONDS = 25600.0, 10
 REPEATS = 7

@@ -21,10 +21,10 @@ from buffer.log import Log, open_log
 from buffer.quality_days import storing
 from drivers.modbus.image import Image, kind_of
 from drivers.modbus.section import ModbusSection
+from edge.agent.configuration.rules import TagRule
 from edge.agent.day_counts import DayCounts, Rows, Watched, packed
 from edge.agent.ingest import Ingest
 from edge.agent.quality_watch import FOLLOWER
-from edge.agent.rules import TagRule
 from edge.core.batch import Batch
 from edge.core.catalogue import Catalogue
 from edge.core.clock import SystemClock

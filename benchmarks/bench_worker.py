@@ -31,7 +31,7 @@ TARGET_S, TARGET_MB = 1.5, 180.0
 
 def plan(sensors: int = 1) -> dict[str, Any]:
     """Return the worker's plan for one pump, from a configuration as users write it."""
-    from edge.agent.loader import load
+    from edge.agent.configuration.loader import load
 
     with tempfile.TemporaryDirectory() as name:
         file = Path(name) / "plant.yaml"

@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 
-from edge.analytics.condition.chatter import chatter
+from edge.analytics.condition.cutting.chatter import chatter
 from tests.analytics.mill import mill
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.analytics.condition.baseline import Baseline
-from edge.analytics.condition.bearings import bearing
-from edge.analytics.condition.diagnosis import STANDARD_GRAVITY, diagnose
+from edge.analytics.condition.bearing.bearings import bearing
+from edge.analytics.condition.bearing.diagnosis import STANDARD_GRAVITY, diagnose
 from edge.analytics.condition.gate import Confirmed
+from edge.analytics.condition.statistics.baseline import Baseline
 from tests.analytics.recordings import LEARNED_S, Recorded, cwru, judged, mfpt, skab
 
 QUIET = ("none", "not_diagnosable")

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter
 from scipy.stats import chi2
 
-from edge.analytics.condition.process_section import WatchSection
-from edge.analytics.condition.process_section import plan as plan_watch
-from edge.analytics.condition.process_watch import ProcessWatch
+from edge.analytics.condition.process.section import WatchSection
+from edge.analytics.condition.process.section import plan as plan_watch
+from edge.analytics.condition.process.watch import ProcessWatch
 from edge.analytics.condition.severity import LIMITS
 from edge.analytics.condition.watch import MachineWatch
 from edge.analytics.operator import Operator, Rows

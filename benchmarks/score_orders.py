@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.analytics.condition.bearings import bearing
-from edge.analytics.condition.diagnosis import STANDARD_GRAVITY, diagnose
-from edge.analytics.condition.tacho import Track, tacho_track
+from edge.analytics.condition.bearing.bearings import bearing
+from edge.analytics.condition.bearing.diagnosis import STANDARD_GRAVITY, diagnose
+from edge.analytics.condition.turning.tacho import Track, tacho_track
 from tests.analytics.recordings import Recorded, cwru, mfpt
 from tests.analytics.test_orders import RATE, wavering
 

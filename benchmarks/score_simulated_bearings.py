@@ -10,7 +10,7 @@ from collections import Counter
 
 import numpy as np
 
-from edge.analytics.condition.diagnosis import Diagnosis, diagnose
+from edge.analytics.condition.bearing.diagnosis import Diagnosis, diagnose
 from tests.analytics.simulated_bearings import FAULTS, record
 
 QUIET = ("none", "not_diagnosable")

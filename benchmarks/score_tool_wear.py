@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.analytics.condition.operation_watch import OperationWatch
-from edge.analytics.condition.operations import Wear
+from edge.analytics.condition.cutting.operation_watch import OperationWatch
+from edge.analytics.condition.cutting.operations import Wear
 from edge.analytics.operator import Rows
 
 S = 10**9

@@ -21,14 +21,14 @@ from edge.agent.analytics import FOLLOWER, Analytics, DerivedTag
 from edge.agent.bookkeeping import keep
 from edge.agent.certificate_watch import watch_certificates, watch_decisions
 from edge.agent.clock_watch import ClockHealth, watch
+from edge.agent.configuration.rules import rules_of
+from edge.agent.configuration.settings import Device, Settings
 from edge.agent.health import Rate, facts
 from edge.agent.in_log import InLog
 from edge.agent.ingest import Ingest
 from edge.agent.memory import give_back_now_and_then, memory_mb
 from edge.agent.quality_watch import QualityWatch
-from edge.agent.rules import rules_of
 from edge.agent.running import Running
-from edge.agent.settings import Device, Settings
 from edge.agent.status import serve_status
 from edge.agent.supervise import DeviceHealth, Supervisor
 from edge.agent.tallying import HOUR_S, Tallying

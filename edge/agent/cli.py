@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return command(arguments)
     except ConfigError as error:
-        from edge.agent.located import render_all
+        from edge.agent.configuration.located import render_all
 
         print(render_all(error), file=sys.stderr)
         return EXIT_WRONG_INPUT
@@ -529,19 +529,19 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from edge.agent.check import run
+    from edge.agent.commands.check import run
 
     return run(arguments.config, arguments.data_dir, offline=arguments.offline, json_output=arguments.json)
 
 
 def _read(arguments: argparse.Namespace) -> int:
-    from edge.agent.read import run
+    from edge.agent.commands.read import run
 
     return run(arguments.config, arguments.device, arguments.tags, arguments.data_dir, json_output=arguments.json)
 
 
 def _probe(arguments: argparse.Namespace) -> int:
-    from edge.agent.probe_command import run
+    from edge.agent.commands.probe import run
 
     return run(
         arguments.url, arguments.id, arguments.at, arguments.timeout, arguments.expect, json_output=arguments.json
@@ -549,7 +549,7 @@ def _probe(arguments: argparse.Namespace) -> int:
 
 
 def _scan(arguments: argparse.Namespace) -> int:
-    from edge.agent.scan_command import run
+    from edge.agent.commands.scan import run
 
     return run(
         arguments.where,
@@ -564,7 +564,7 @@ def _scan(arguments: argparse.Namespace) -> int:
 
 def _browse(arguments: argparse.Namespace) -> int:
     from drivers.api import BrowseWish
-    from edge.agent.browse_command import run
+    from edge.agent.commands.browse import run
 
     wish = BrowseWish(arguments.match, arguments.depth, arguments.max)
     return run(
@@ -580,141 +580,141 @@ def _browse(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from edge.agent.demo import run
+    from edge.agent.commands.demo import run
 
     return run(arguments.duration, arguments.json, arguments.broker)
 
 
 def _receive(arguments: argparse.Namespace) -> int:
-    from edge.agent.receive import receive
+    from edge.agent.commands.receive import receive
 
     return receive(arguments)
 
 
 def _bridge(arguments: argparse.Namespace) -> int:
-    from edge.agent.receive import bridge
+    from edge.agent.commands.receive import bridge
 
     return bridge(arguments)
 
 
 def _write(arguments: argparse.Namespace) -> int:
-    from edge.agent.receive import write
+    from edge.agent.commands.receive import write
 
     return write(arguments)
 
 
 def _simulate(arguments: argparse.Namespace) -> int:
-    from edge.agent.simulate import run
+    from edge.agent.commands.simulate import run
 
     return run(arguments)
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    from edge.agent.explain import run
+    from edge.agent.commands.explain import run
 
     return run(arguments)
 
 
 def _diagnose(arguments: argparse.Namespace) -> int:
-    from edge.agent.diagnose import run
+    from edge.agent.commands.diagnose import run
 
     return run(arguments)
 
 
 def _trust_list(arguments: argparse.Namespace) -> int:
-    from edge.agent.trust_command import show
+    from edge.agent.commands.trust import show
 
     return show(arguments.data_dir, json_output=arguments.json)
 
 
 def _trust_decide(arguments: argparse.Namespace) -> int:
-    from edge.agent.trust_command import decide
+    from edge.agent.commands.trust import decide
 
     return decide(arguments.action, arguments.what, getattr(arguments, "despite", ""), arguments.data_dir)
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from edge.agent.status_command import run
+    from edge.agent.commands.status import run
 
     return run(arguments.data_dir, json_output=arguments.json)
 
 
 def _ledger(arguments: argparse.Namespace) -> int:
-    from edge.agent.ledger_command import run
+    from edge.agent.commands.ledger import run
 
     return run(arguments.config, arguments.data_dir, arguments.device, arguments.hours, json_output=arguments.json)
 
 
 def _energy(arguments: argparse.Namespace) -> int:
-    from edge.agent.energy_command import run
+    from edge.agent.commands.energy import run
 
     begin, end = arguments.begin, arguments.end
     form = arguments.form or "table"
     if arguments.meters:
-        from edge.agent.energy_register import run as run_register
+        from edge.agent.commands.energy_register import run as run_register
 
         return run_register(arguments.config, arguments.device, form)
     return run(arguments.config, arguments.data_dir, arguments.device, arguments.level, begin, end, form)
 
 
 def _quality(arguments: argparse.Namespace) -> int:
-    from edge.agent.quality_command import run
+    from edge.agent.commands.quality import run
 
     day, month = arguments.day, arguments.month
     return run(arguments.config, arguments.data_dir, arguments.device, day, month, json_output=arguments.json)
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    from edge.agent.replay_command import run
+    from edge.agent.commands.replay import run
 
     return run(arguments.config, arguments.file, jsonl=arguments.jsonl)
 
 
 def _alarms_list(arguments: argparse.Namespace) -> int:
-    from edge.agent.alarms_command import show
+    from edge.agent.commands.alarms import show
 
     return show(arguments.data_dir, json_output=arguments.json)
 
 
 def _alarms_request(arguments: argparse.Namespace) -> int:
-    from edge.agent.alarms_command import request
+    from edge.agent.commands.alarms import request
 
     action = "acknowledge" if arguments.action == "ack" else arguments.action
     return request(arguments.data_dir, action, arguments.alarm, arguments.time)
 
 
 def _quarantine_list(arguments: argparse.Namespace) -> int:
-    from edge.agent.quarantine_command import show
+    from edge.agent.commands.quarantine import show
 
     return show(arguments.config, arguments.data_dir, arguments.uplink, json_output=arguments.json)
 
 
 def _quarantine_retry(arguments: argparse.Namespace) -> int:
-    from edge.agent.quarantine_command import retry
+    from edge.agent.commands.quarantine import retry
 
     return retry(arguments.data_dir, arguments.ids, arguments.uplink, everything=arguments.all)
 
 
 def _quarantine_export(arguments: argparse.Namespace) -> int:
-    from edge.agent.quarantine_command import export
+    from edge.agent.commands.quarantine import export
 
     return export(arguments.config, arguments.data_dir, arguments.file, arguments.uplink)
 
 
 def _keys_new(arguments: argparse.Namespace) -> int:
-    from edge.agent.keys_command import new
+    from edge.agent.commands.keys import new
 
     return new(arguments.name, classical=arguments.x25519)
 
 
 def _keys_show(arguments: argparse.Namespace) -> int:
-    from edge.agent.keys_command import show
+    from edge.agent.commands.keys import show
 
     return show(arguments.file)
 
 
 def _keys_rotate(arguments: argparse.Namespace) -> int:
-    from edge.agent.keys_command import rotate
+    from edge.agent.commands.keys import rotate
 
     return rotate(arguments.name)
 

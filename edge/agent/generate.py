@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from edge.agent.loader import driver_specs
-from edge.agent.settings import SiteSection
+from edge.agent.configuration.loader import driver_specs
+from edge.agent.configuration.settings import SiteSection
 from edge.analytics.condition.section import MachineSection
 from edge.core.section import fields_by_key
 from uplink.kinds import KINDS

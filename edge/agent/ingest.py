@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from edge.agent.configuration.rules import TagRule
 from edge.agent.plausibility import Limits, Plausibility, Turn
-from edge.agent.rules import TagRule
 from edge.core.batch import Batch, History, Lane
 from edge.core.catalogue import Catalogue, Tag, ValueKind
 from edge.core.ledger import Tally

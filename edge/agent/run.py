@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 from edge.agent.app import Agent
+from edge.agent.configuration.loader import load
+from edge.agent.configuration.located import render_all
 from edge.agent.install_guard import check_packages
-from edge.agent.loader import load
-from edge.agent.located import render_all
 from edge.core.errors import ConfigError
 from edge.core.language import say
 

@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from drivers.api import Driver, Repeating
+from edge.agent.configuration.rules import owed_every
+from edge.agent.configuration.settings import Device
 from edge.agent.day_counts import Watched
 from edge.agent.ingest import Ingest
-from edge.agent.rules import owed_every
-from edge.agent.settings import Device
 from edge.agent.supervise import DeviceHealth
 from edge.core.catalogue import Catalogue
 

@@ -24,8 +24,8 @@ KINDS: Mapping[str, str] = {
     "production": "edge.analytics.production.machine",
     "alarms": "edge.analytics.alarms",
     "condition": "edge.analytics.condition.watch",
-    "process": "edge.analytics.condition.process_watch",
-    "spc": "edge.analytics.condition.spc",
+    "process": "edge.analytics.condition.process.watch",
+    "spc": "edge.analytics.condition.process.spc",
 }
 """Kind of a part → the module that makes its operators. A kind that is not here is a module's own name."""
 

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from edge.analytics.condition.process_section import WatchSection
-from edge.analytics.condition.spc_section import SpcSection
+from edge.analytics.condition.process.section import WatchSection
+from edge.analytics.condition.process.spc_section import SpcSection
 from edge.analytics.energy.baseline_section import BaselineSection
 from edge.analytics.energy.section import EnergySection
 from edge.analytics.production.section import Production, Shift

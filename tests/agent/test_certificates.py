@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from drivers.api import CertificateState
-from edge.agent import status_command
 from edge.agent.app import Agent
 from edge.agent.certificate_watch import DAY_NS, watch_certificates, watch_decisions
 from edge.agent.cli import main
-from edge.agent.loader import load
+from edge.agent.commands import status as status_command
+from edge.agent.configuration.loader import load
 from edge.core.batch import Event, Record, Severity
 from edge.core.clock import VirtualClock
 from edge.core.trust import Certificate, Known, Sighting, TrustList

@@ -64,7 +64,7 @@ def test_a_picture_holds_no_letters_that_its_fonts_lack(tmp_path: Path, monkeypa
     monkeypatch.setattr("edge.core.language.chinese_wanted", lambda: True)
     write(tmp_path / "pump.npz")
     for fonts in ((), ("no such font",)):
-        monkeypatch.setattr("edge.agent.diagnose_picture.CHINESE_FONTS", fonts)
+        monkeypatch.setattr("edge.agent.commands.diagnose_picture.CHINESE_FONTS", fonts)
         picture = tmp_path / "泵 3.png"
         assert main(["diagnose", str(tmp_path / "pump.npz"), *COMMON, "--picture", str(picture)]) == 0
         assert picture.read_bytes().startswith(b"\x89PNG")

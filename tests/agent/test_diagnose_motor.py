@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edge.agent.cli import main
-from edge.analytics.condition.bearings import bearing
+from edge.analytics.condition.bearing.bearings import bearing
 from tests.analytics.test_motor import RATE as CURRENT_RATE
 from tests.analytics.test_motor import SUPPLY, current
 from tests.analytics.test_orders import RATE, wavering

@@ -5,9 +5,9 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge.agent.configuration.rules import TagRule
 from edge.agent.ingest import Ingest
 from edge.agent.plausibility import CODES, SETTLING_NS
-from edge.agent.rules import TagRule
 from edge.core.batch import Batch, History, Lane
 from edge.core.catalogue import Catalogue, Tag, ValueKind
 from edge.core.ledger import Tally

@@ -13,8 +13,8 @@ import pytest
 
 from buffer.log import open_log
 from edge.agent.app import LOG_NAME, Agent
-from edge.agent.loader import load
-from edge.agent.recorded import read
+from edge.agent.commands.recorded import read
+from edge.agent.configuration.loader import load
 from edge.core.batch import Batch, Event
 from edge.core.catalogue import ValueKind
 from edge.core.clock import SystemClock, iso8601

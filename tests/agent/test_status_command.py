@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from edge.agent.status_command import render
+from edge.agent.commands.status import render
 
 
 def a_status(uplinks: list[dict[str, Any]], outage_s: float | None = None) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from drivers.api import BrowsedNode
-from edge.agent.browse_command import nodes_of, reference, tag_names
-from edge.agent.tag_writer import Addition, add, find_file, quoted
+from edge.agent.commands.browse import nodes_of, reference, tag_names
+from edge.agent.commands.tag_writer import Addition, add, find_file, quoted
 from edge.core.errors import WrongInput
 
 TAGS = {"new": {"node": "ns=2;s=New", "unit": "%"}}

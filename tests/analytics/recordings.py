@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge.analytics.condition.process_section import WatchSection, plan
-from edge.analytics.condition.process_watch import ProcessWatch
+from edge.analytics.condition.process.section import WatchSection, plan
+from edge.analytics.condition.process.watch import ProcessWatch
 from edge.analytics.operator import Rows
 
 DATA = Path(os.environ.get("YULINK_DATA", Path(__file__).parents[3] / "shared" / "data"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.analytics.condition.bearings import Bearing
+from edge.analytics.condition.bearing.bearings import Bearing
 
 F64 = NDArray[np.float64]
 FAULTS = {"outer_race": "bpfo", "inner_race": "bpfi", "ball": "bsf2", "cage": "ftf"}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge.analytics.condition.bearings import PITCH_TOLERANCE, bearing, entries, geometry_problem, known_names
+from edge.analytics.condition.bearing.bearings import PITCH_TOLERANCE, bearing, entries, geometry_problem, known_names
 from edge.core.errors import WrongInput
 
 

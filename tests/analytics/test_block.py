@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.analytics.condition import block as b
-from edge.analytics.condition import fourier as ft
-from edge.analytics.condition.bearings import bearing
-from edge.analytics.condition.spectrum import band_rms, power_spectrum
+from edge.analytics.condition.bearing.bearings import bearing
+from edge.analytics.condition.signal import block as b
+from edge.analytics.condition.signal import fourier as ft
+from edge.analytics.condition.signal.spectrum import band_rms, power_spectrum
 from tests import naive
 
 ORDERS = bearing("6205").orders

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge.analytics.condition.chatter import chatter
-from edge.analytics.condition.chatter_watch import ChatterWatch
+from edge.analytics.condition.cutting.chatter import chatter
+from edge.analytics.condition.cutting.chatter_watch import ChatterWatch
 from edge.analytics.conformance import check_operator
 from edge.analytics.operator import Rows
 from edge.core.batch import Severity, Waveform

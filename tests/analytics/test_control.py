@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge.analytics.condition import control as c
+from edge.analytics.condition.statistics import control as c
 from tests import naive
 
 F64 = NDArray[np.float64]

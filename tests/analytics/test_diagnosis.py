@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge.analytics.condition.bearings import bearing
-from edge.analytics.condition.diagnosis import STANDARD_GRAVITY, Diagnosis, diagnose
-from edge.analytics.condition.lines import P_FALSE_ALARM
+from edge.analytics.condition.bearing.bearings import bearing
+from edge.analytics.condition.bearing.diagnosis import STANDARD_GRAVITY, Diagnosis, diagnose
+from edge.analytics.condition.bearing.lines import P_FALSE_ALARM
 from tests.analytics.recordings import Recorded, cwru, mfpt, needs_data
 
 RATE, RPM = 12000.0, 1770.0

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge.analytics.condition.drift import BLOCKS, LEARN_HOURS, LEARN_HOURS_MAX, Drift
-from edge.analytics.condition.independence import across_halves, dependence, independent
+from edge.analytics.condition.statistics.drift import BLOCKS, LEARN_HOURS, LEARN_HOURS_MAX, Drift
+from edge.analytics.condition.statistics.independence import across_halves, dependence, independent
 
 F64 = NDArray[np.float64]
 BLOCK = 600 * 10**9

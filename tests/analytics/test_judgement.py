@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.analytics.condition import novelty as n
-from edge.analytics.condition.baseline import LEARN_COUNT, Baseline, speed_bin
 from edge.analytics.condition.gate import Confirmed, ConfirmedZone, Gate
-from edge.analytics.condition.remaining import exponential, likelier, passage_share, wiener
+from edge.analytics.condition.statistics import novelty as n
+from edge.analytics.condition.statistics.baseline import LEARN_COUNT, Baseline, speed_bin
+from edge.analytics.condition.statistics.remaining import exponential, likelier, passage_share, wiener
 from tests.analytics.recordings import DATA, needs_data
 
 

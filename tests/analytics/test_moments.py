@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from edge.analytics.condition import moments as m
+from edge.analytics.condition.signal import moments as m
 from tests import naive
 from tests.analytics.recordings import cwru, needs_data
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge.analytics.condition.bearings import bearing
-from edge.analytics.condition.current import Motor, NotDiagnosable, current_spectrum
-from edge.analytics.condition.motor_watch import MotorWatch
+from edge.analytics.condition.bearing.bearings import bearing
+from edge.analytics.condition.motor.current import Motor, NotDiagnosable, current_spectrum
+from edge.analytics.condition.motor.watch import MotorWatch
 from edge.analytics.conformance import check_operator
 from edge.analytics.operator import Derived, Rows
 from edge.core.batch import Severity, Waveform

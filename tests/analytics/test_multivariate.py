@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge.analytics.condition import multivariate as mv
-from edge.analytics.condition.quantiles import beta_share, f_quantile
+from edge.analytics.condition.statistics import multivariate as mv
+from edge.analytics.condition.statistics.quantiles import beta_share, f_quantile
 from tests.analytics.recordings import DATA, LEARNED_S, judged, needs_data, skab
 
 F64 = NDArray[np.float64]

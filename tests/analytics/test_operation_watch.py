@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.agent.analytics_plan import made_tags
-from edge.agent.loader import examine
-from edge.agent.loader import load as load_settings
-from edge.analytics.condition.operation_watch import OperationWatch
-from edge.analytics.condition.operations import SNIPPET, Sums, Wear
+from edge.agent.configuration.analytics_plan import made_tags
+from edge.agent.configuration.loader import examine
+from edge.agent.configuration.loader import load as load_settings
+from edge.analytics.condition.cutting.operation_watch import OperationWatch
+from edge.analytics.condition.cutting.operations import SNIPPET, Sums, Wear
 from edge.analytics.conformance import check_operator
 from edge.analytics.operator import Derived, Output, Rows
 from edge.analytics.registry import build

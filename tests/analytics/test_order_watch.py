@@ -8,8 +8,8 @@ import cbor2
 import numpy as np
 import pytest
 
-from edge.analytics.condition.bearings import bearing
-from edge.analytics.condition.order_watch import PATIENCE_NS, OrderWatch
+from edge.analytics.condition.bearing.bearings import bearing
+from edge.analytics.condition.turning.watch import PATIENCE_NS, OrderWatch
 from edge.analytics.condition.watch import MachineWatch, make
 from edge.analytics.conformance import check_operator
 from edge.analytics.operator import EMPTY, Derived, Rows

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge.analytics.condition import orders as o
-from edge.analytics.condition import tacho as t
-from edge.analytics.condition.bearings import bearing
-from edge.analytics.condition.diagnosis import diagnose
-from edge.analytics.condition.follow import followed
-from edge.analytics.condition.lines import P_FALSE_ALARM
-from edge.analytics.condition.spectrum import power_spectrum
+from edge.analytics.condition.bearing.bearings import bearing
+from edge.analytics.condition.bearing.diagnosis import diagnose
+from edge.analytics.condition.bearing.lines import P_FALSE_ALARM
+from edge.analytics.condition.signal.spectrum import power_spectrum
+from edge.analytics.condition.turning import orders as o
+from edge.analytics.condition.turning import tacho as t
+from edge.analytics.condition.turning.follow import followed
 from tests import naive
 
 F64 = NDArray[np.float64]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge.agent.loader import load
-from edge.analytics.condition.process_names import figures_of
-from edge.analytics.condition.process_watch import ProcessWatch, make
+from edge.agent.configuration.loader import load
+from edge.analytics.condition.process.names import figures_of
+from edge.analytics.condition.process.watch import ProcessWatch, make
 from edge.analytics.conformance import check_operator
 from edge.analytics.operator import Derived, Operator, Rows
 from edge.analytics.registry import build

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from edge.analytics.condition.bearings import Bearing, bearing
-from edge.analytics.condition.diagnosis import Diagnosis, diagnose
-from edge.analytics.condition.lines import P_FALSE_ALARM
-from edge.analytics.condition.shaft import measured_speed
+from edge.analytics.condition.bearing.bearings import Bearing, bearing
+from edge.analytics.condition.bearing.diagnosis import Diagnosis, diagnose
+from edge.analytics.condition.bearing.lines import P_FALSE_ALARM
+from edge.analytics.condition.bearing.shaft import measured_speed
 from tests.analytics.simulated_bearings import FAULTS, Simulated, record
 
 QUIET = ("none", "not_diagnosable")

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.agent.loader import load
-from edge.analytics.condition.spc import Spc, make
+from edge.agent.configuration.loader import load
+from edge.analytics.condition.process.spc import Spc, make
 from edge.analytics.conformance import check_operator
 from edge.analytics.operator import Derived, Rows
 from edge.core.batch import Severity

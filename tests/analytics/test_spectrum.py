@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from edge.analytics.condition.diagnosis import STANDARD_GRAVITY
-from edge.analytics.condition.spectrum import band_rms, order_rms, power_spectrum, velocity_band
+from edge.analytics.condition.bearing.diagnosis import STANDARD_GRAVITY
+from edge.analytics.condition.signal.spectrum import band_rms, order_rms, power_spectrum, velocity_band
 
 RATE = 25600.0
 
@@ -63,7 +63,7 @@ def test_orders_are_told_apart() -> None:
 def test_a_long_block_is_averaged_in_parts_and_keeps_its_power(monkeypatch: pytest.MonkeyPatch) -> None:
     block = np.random.default_rng(1).normal(size=9000) + 3 * np.sin(np.arange(9000) / 7)
     whole = band_rms(*power_spectrum(block, RATE), 0, RATE / 2)
-    monkeypatch.setattr("edge.analytics.condition.spectrum.SPECTRUM_SAMPLES_MAX", 2000)
+    monkeypatch.setattr("edge.analytics.condition.signal.spectrum.SPECTRUM_SAMPLES_MAX", 2000)
     frequencies, power = power_spectrum(block, RATE)
     assert frequencies.size == power.size == 901
     assert band_rms(frequencies, power, 0, RATE / 2) == pytest.approx(whole, rel=0.02)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.analytics.condition.stretch import BEARING, GRACE_NS, TREND, Block, Channel, Lengths, Purpose
+from edge.analytics.condition.signal.stretch import BEARING, GRACE_NS, TREND, Block, Channel, Lengths, Purpose
 from edge.analytics.conformance import check_operator
 from edge.analytics.operator import EMPTY, Derived, Rows
 from edge.analytics.pipeline import Outcome, Pipeline

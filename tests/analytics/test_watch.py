@@ -6,11 +6,11 @@ import cbor2
 import numpy as np
 import pytest
 
-from edge.agent.loader import load
-from edge.analytics.condition.baseline import LEARN_COUNT
-from edge.analytics.condition.bearings import bearing
+from edge.agent.configuration.loader import load
+from edge.analytics.condition.bearing.bearings import bearing
 from edge.analytics.condition.judge import BLOCK_NS
 from edge.analytics.condition.severity import LIMITS
+from edge.analytics.condition.statistics.baseline import LEARN_COUNT
 from edge.analytics.condition.watch import MachineWatch, make
 from edge.analytics.conformance import check_operator
 from edge.analytics.operator import EMPTY, Derived, Rows

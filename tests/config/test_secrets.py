@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.agent.loader import examine
-from edge.agent.secrets import find_secret, missing_secret, variable
+from edge.agent.configuration.loader import examine
+from edge.agent.configuration.secrets import find_secret, missing_secret, variable
 
 CONFIG = """
 site: chongqing/plant-1

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.agent.cli import main
+from edge.agent.configuration.loader import examine, load
 from edge.agent.generate import generated
-from edge.agent.loader import examine, load
 from edge.core.language import chinese_wanted
 
 FOLDER = Path(__file__).parent / "wrong"

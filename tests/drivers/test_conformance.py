@@ -36,7 +36,7 @@ async def test_driver(name: str, variant: str) -> None:
 
 def test_loading_all_specifications_imports_no_protocol_library() -> None:
     program = (
-        "import sys; from edge.agent.loader import driver_specs; driver_specs();"
+        "import sys; from edge.agent.configuration.loader import driver_specs; driver_specs();"
         "print(*sorted({'asyncua', 'pymodbus', 'numba', 'paho'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -10,9 +10,9 @@ from asyncua import ua
 from ruamel.yaml import YAML
 
 from drivers.api import DeviceContext, Shared
-from edge.agent.loader import examine, load
-from edge.agent.profiles import known, shipped_folder
-from edge.agent.settings import Device
+from edge.agent.configuration.loader import examine, load
+from edge.agent.configuration.profiles import known, shipped_folder
+from edge.agent.configuration.settings import Device
 from edge.core.catalogue import Catalogue
 from edge.core.clock import SystemClock
 from edge.core.quality import StatusCode

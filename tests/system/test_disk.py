@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from edge.agent.demo_account import logged
+from edge.agent.commands.demo_account import logged
 from edge.agent.status import ask_status
 from edge.core.errors import YulinkError
 from simulators.modbus import Unit, serve_tcp

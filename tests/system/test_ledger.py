@@ -17,9 +17,9 @@ from cryptography import x509
 
 from buffer.ledger_view import read_ledger
 from buffer.log import open_log
-from edge.agent import ledger_command
 from edge.agent.app import Agent
-from edge.agent.loader import load
+from edge.agent.commands import ledger as ledger_command
+from edge.agent.configuration.loader import load
 from edge.core.catalogue import ValueKind
 from edge.core.clock import SystemClock, VirtualClock
 from edge.core.errors import LogError, WrongInput, YulinkError

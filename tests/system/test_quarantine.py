@@ -14,7 +14,7 @@ import pytest
 from buffer.log import Log, open_log
 from edge.agent.app import Agent
 from edge.agent.cli import main
-from edge.agent.loader import load
+from edge.agent.configuration.loader import load
 from edge.agent.status import give_order
 from edge.core.batch import Batch, Event, Lane, Record, Severity, Waveform
 from edge.core.catalogue import ValueKind

@@ -20,7 +20,7 @@ import pytest
 
 from buffer.log import open_log
 from buffer.schema import WAVEFORM_KIND
-from edge.analytics.condition.bearings import bearing
+from edge.analytics.condition.bearing.bearings import bearing
 from edge.core.batch import Waveform
 from edge.core.clock import SystemClock, iso8601
 from edge.core.data_class import DataClass

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge.analytics.condition.gate import Gate
 from edge.analytics.condition.names import Figure
-from edge.analytics.condition.stretch import Channel
+from edge.analytics.condition.signal.stretch import Channel
 from edge.analytics.condition.telling import Teller, as_state, of_state
 from edge.analytics.operator import Derived, Operator, Rows
 from edge.core.batch import Waveform

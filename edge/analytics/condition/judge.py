@@ -7,11 +7,11 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from edge.analytics.condition.baseline import Baseline
-from edge.analytics.condition.drift import Drift
 from edge.analytics.condition.gate import CONFIRM, Confirmed, ConfirmedZone
-from edge.analytics.condition.remaining import CONFIDENCE, POINTS_MIN, likelier
 from edge.analytics.condition.severity import CRITERION_II_SHARE, TRIP_FACTOR, Limits, alarm_limit, trip_limit, zone
+from edge.analytics.condition.statistics.baseline import Baseline
+from edge.analytics.condition.statistics.drift import Drift
+from edge.analytics.condition.statistics.remaining import CONFIDENCE, POINTS_MIN, likelier
 from edge.core.batch import Severity
 
 BLOCK_NS = 600 * 10**9

@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
-from edge.analytics.condition.bearings import Bearing, bearing, find, geometry_problem, known_names, near_names
-from edge.analytics.condition.chatter_section import ChatterSection
-from edge.analytics.condition.motor_section import MotorSection
+from edge.analytics.condition.bearing.bearings import Bearing, bearing, find, geometry_problem, known_names, near_names
+from edge.analytics.condition.cutting.chatter_section import ChatterSection
+from edge.analytics.condition.cutting.operations_section import Operations
+from edge.analytics.condition.motor.section import MotorSection
 from edge.analytics.condition.names import REVOLUTIONS_MIN, SAMPLES_MAX, SAMPLES_MIN
-from edge.analytics.condition.operations_section import Operations
 from edge.analytics.condition.severity import LIMITS, Limits
-from edge.analytics.condition.tacho_section import Tacho, no_tag
+from edge.analytics.condition.turning.section import Tacho, no_tag
 from edge.core.errors import Problem
 from edge.core.language import say
 from edge.core.section import Angle, Duration, Length, Power, Section, refuse

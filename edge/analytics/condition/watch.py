@@ -7,13 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from edge.analytics.condition import block
-from edge.analytics.condition.baseline import Baseline, speed_bin
-from edge.analytics.condition.bearing_fault import RULE, BearingFault
-from edge.analytics.condition.diagnosis import CLIPPED_MAX, FLAT_MAX, Diagnosis, diagnose
+from edge.analytics.condition.bearing.diagnosis import CLIPPED_MAX, FLAT_MAX, Diagnosis, diagnose
+from edge.analytics.condition.bearing.fault import RULE, BearingFault
 from edge.analytics.condition.gate import Gate
 from edge.analytics.condition.judge import Finding, Judge
-from edge.analytics.condition.moments import SIZE, moments
 from edge.analytics.condition.names import (
     FEATURES,
     GEAR_FEATURES,
@@ -23,7 +20,10 @@ from edge.analytics.condition.names import (
     figures_of,
     is_slow,
 )
-from edge.analytics.condition.stretch import BEARING, TREND, Block, Channel, Lengths, Purpose
+from edge.analytics.condition.signal import block
+from edge.analytics.condition.signal.moments import SIZE, moments
+from edge.analytics.condition.signal.stretch import BEARING, TREND, Block, Channel, Lengths, Purpose
+from edge.analytics.condition.statistics.baseline import Baseline, speed_bin
 from edge.analytics.condition.telling import Evidence, Teller, as_state, of_state
 from edge.analytics.operator import Derived, Operator, Rows
 from edge.core.batch import Event, Severity, Waveform
@@ -49,10 +49,10 @@ PLACES = {
 """Where the block's kernel puts a feature, and the factor to its unit."""
 
 WATCHES = {
-    "tracking": ("edge.analytics.condition.order_watch", "OrderWatch"),
-    "motor": ("edge.analytics.condition.motor_watch", "MotorWatch"),
-    "chatter": ("edge.analytics.condition.chatter_watch", "ChatterWatch"),
-    "operations": ("edge.analytics.condition.operation_watch", "OperationWatch"),
+    "tracking": ("edge.analytics.condition.turning.watch", "OrderWatch"),
+    "motor": ("edge.analytics.condition.motor.watch", "MotorWatch"),
+    "chatter": ("edge.analytics.condition.cutting.chatter_watch", "ChatterWatch"),
+    "operations": ("edge.analytics.condition.cutting.operation_watch", "OperationWatch"),
 }
 """What else watches a machine, by the key of its plan: module and class."""
 

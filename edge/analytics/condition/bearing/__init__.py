@@ -1,0 +1,1 @@
+"""Rolling bearings: geometry, fault lines and the verdict on one record."""

@@ -1,0 +1,1 @@
+"""Machine tools: chatter, and tool wear operation by operation."""

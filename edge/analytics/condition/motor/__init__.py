@@ -1,0 +1,1 @@
+"""Phase currents of induction motors."""

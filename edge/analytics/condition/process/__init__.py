@@ -1,0 +1,1 @@
+"""Process values of a machine that belong together."""

@@ -1,0 +1,115 @@
+"""The events of a process watch: in words for people, and in facts that an alarm stands on."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from edge.analytics.condition.gate import CONFIRM
+from edge.analytics.condition.process.charts import Crossing
+from edge.analytics.condition.process.model import F64, ProcessModel, Singles
+from edge.analytics.condition.process.names import CUSUM, EWMA, SPE, T2
+from edge.analytics.condition.statistics import multivariate as mv
+from edge.core.batch import Event, Severity
+
+CAUSES = 3
+"""Tags that an alarm of all values together names, those that add most."""
+
+SOURCES = {
+    T2: "Hotelling's T² of principal components, F limit",
+    SPE: "squared prediction error, limit of Jackson & Mudholkar (1979)",
+    EWMA: "EWMA of independent means, weight 0.1",
+    CUSUM: "CUSUM of independent means, slack 0.5 sigma",
+    "nelson": "Nelson, J. Quality Technology 16 (1984) 237",
+    "western_electric": "Western Electric, Statistical Quality Control Handbook (1956)",
+}
+
+
+class Events:
+    """Makes the events of one watch. `tags` are its tags with their units, `row_ns` is the time of a row."""
+
+    def __init__(self, name: str, tags: Mapping[str, str], row_ns: int) -> None:
+        self._name = name
+        self._tags, self._units = list(tags), list(tags.values())
+        self._row_ns = row_ns
+
+    def learned(self, at: int, model: ProcessModel, rows: int, state: Mapping[str, Any]) -> Event:
+        """Tell what was learned, and which values are not judged alone."""
+        apart = [path for path, count in zip(self._tags, model.alone.rows, strict=True) if not count]
+        not_alone = f"; not judged alone, for there are too few independent means of: {', '.join(apart)}"
+        text = f"{self._name} has learned {len(self._tags)} values from {rows} rows{not_alone if apart else ''}"
+        facts: dict[str, Any] = {
+            "rows": rows, "components": model.together.kept, "t2_limit": model.together.t2_limit,
+            "spe_limit": model.together.spe_limit, "not_alone": ", ".join(apart), **state,
+        }  # fmt: skip
+        return Event(at, self._name, "process_learned", Severity.INFO, text, facts)
+
+    def refused(self, at: int, path: str, zone: str) -> Event:
+        """Tell that a machine that is not well teaches nothing."""
+        text = f"{self._name} learns nothing while {path} is {zone}: the machine is not well"
+        return Event(at, self._name, "process_learning_refused", Severity.LOW, text, {"because": path})
+
+    def blind(self, at: int, missing: Sequence[str]) -> Event:
+        """Tell that values cannot be judged together, or can again."""
+        if not missing:
+            return Event(at, self._name, "process_watch_sees", Severity.INFO, f"{self._name} sees all its values again")
+        text = f"{self._name} cannot judge its values together: no good reading of {', '.join(missing)}"
+        return Event(at, self._name, "process_watch_blind", Severity.LOW, text, {"missing": ", ".join(missing)})
+
+    def together(
+        self,
+        at: int,
+        is_on: bool,
+        rule: str,
+        value: float,
+        limit: float,
+        shares: F64,
+        model: mv.Model,
+        mean: F64,
+        state: Mapping[str, Any],
+    ) -> Event:
+        """Tell that T² or SPE leaves its limit or is back; `shares` are what each value adds to it."""
+        order = np.argsort(-shares, kind="stable").tolist()
+        cause, total = order[0], float(np.maximum(shares, 0).sum()) or 1.0
+        named = ", ".join(
+            f"{self._tags[place]} {shares[place] / total:.0%}" for place in order[:CAUSES] if shares[place] > 0
+        )
+        facts: dict[str, Any] = {
+            "rule": rule, "value": value, "limit": limit, "source": SOURCES[rule],
+            "from": iso(at - CONFIRM * self._row_ns), "to": iso(at), "readings": CONFIRM, "contributions": named,
+            "cause": self._tags[cause], "cause_value": float(mean[cause]), "cause_usual": float(model.mean[cause]),
+            "cause_unit": self._units[cause], **state,
+        }  # fmt: skip
+        words = f"is not as it was learned, most of all {named}" if is_on else "is as it was learned again"
+        name = "T²" if rule == T2 else "SPE"
+        message = f"{self._name} {words}: {name} {value:.3g}, the limit is {limit:.3g}"
+        return self._alarm(at, is_on, Severity.MEDIUM, message, facts)
+
+    def crossing(self, at: int, crossing: Crossing, model: Singles, state: Mapping[str, Any]) -> Event:
+        """Tell that the chart of one value begins or ends to alarm."""
+        place = crossing.place
+        tag, unit, span = self._tags[place], self._units[place], int(model.rows[place]) * self._row_ns
+        rule = crossing.rule.upper() if crossing.rule in (EWMA, CUSUM) else crossing.rule.replace("_", " ")
+        facts: dict[str, Any] = {
+            "tag": tag, "rule": crossing.rule, "value": crossing.value, "limit": crossing.limit, "unit": unit,
+            "source": SOURCES[crossing.rule], "from": iso(at - span), "to": iso(at), "mean_over_s": span / 1e9,
+            "detail": crossing.detail, "usual": float(model.mean[place]), **state,
+        }  # fmt: skip
+        value, limit = (f"{each:.4g} {unit}".strip() for each in (crossing.value, crossing.limit))
+        if not crossing.is_on:
+            message = f"{tag} is usual again ({rule}): {value}"
+        elif crossing.detail:
+            message = f"{tag}: {crossing.detail} ({rule}): {value}, usual is {limit}"
+        else:
+            message = f"{tag} has moved from what was learned ({rule}): {value}, the limit is {limit}"
+        return self._alarm(at, crossing.is_on, Severity.LOW, message, facts)
+
+    def _alarm(self, at: int, is_on: bool, severity: Severity, message: str, facts: Mapping[str, Any]) -> Event:
+        kind = "process_alarm" if is_on else "process_alarm_over"
+        return Event(at, self._name, kind, severity if is_on else Severity.INFO, message, facts)
+
+
+def iso(ns: int) -> str:
+    """Return a time as text, to the microsecond."""
+    return datetime.fromtimestamp(ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{ns % 10**9 // 1000:06d}Z"

@@ -1,0 +1,1 @@
+"""Samples to spectra, envelopes and features, with their kernels."""

@@ -1,0 +1,1 @@
+"""Charts, robust baselines and models of many values, free of any machine."""

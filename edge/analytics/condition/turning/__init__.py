@@ -1,0 +1,1 @@
+"""Shafts of changing speed: pulses of a tacho, angle, orders."""
