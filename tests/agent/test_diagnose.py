@@ -47,6 +47,16 @@ def test_every_format_gives_the_same_verdict(tmp_path: Path, capsys: pytest.Capt
     assert any("--full-scale" in note for note in shown["notes"]) is bare_counts
 
 
+def test_a_full_scale_has_the_unit_that_is_written_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "pump.wav"
+    write(path)
+    found = []
+    for scale in (["8"], ["8 g"], ["8g"], ["8000 mg"], ["78.4532 m/s²"], ["78.4532", "--unit", "m/s2"]):
+        assert main(["diagnose", str(path), *COMMON, "--full-scale", *scale]) == 0
+        found.append(json.loads(capsys.readouterr().out)["features"]["velocity_rms_mm_s"])
+    assert found == pytest.approx([found[0]] * len(found))
+
+
 def test_text_and_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, picture = tmp_path / "pump.npz", tmp_path / "pump.png"
     write(path)
@@ -81,6 +91,9 @@ def test_a_picture_holds_no_letters_that_its_fonts_lack(tmp_path: Path, monkeypa
         (["pump.npz", "--rpm", "-3", "--bearing", "6205"], "above zero"),
         (["pump.npz", "--rpm", "1770", "--bearing", "6205", "--channel", "fe"], "channels: de"),
         (["pump.npz", "--rpm", "1770", "--bearing", "6205", "--group", "2"], "--group 2 --support rigid"),
+        (["counts.wav", "--rpm", "1770", "--bearing", "6205", "--full-scale", "8 bar"], "--full-scale '8 g'"),
+        (["counts.wav", "--rpm", "1770", "--bearing", "6205", "--full-scale", "0 g"], "--full-scale '8 g'"),
+        (["counts.wav", "--rpm", "1770", "--bearing", "6205", "--full-scale", "8g", "--unit", "mg"], "leave --unit"),
     ],
 )
 def test_wrong_input_says_what_to_do(
@@ -91,6 +104,7 @@ def test_wrong_input_says_what_to_do(
     words: str,
 ) -> None:
     write(tmp_path / "pump.npz")
+    write(tmp_path / "counts.wav")
     monkeypatch.chdir(tmp_path)
     assert main(["diagnose", *arguments]) == 2
     assert words in capsys.readouterr().err

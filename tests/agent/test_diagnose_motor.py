@@ -53,6 +53,9 @@ def test_a_motors_current(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "rotor_bars_lower" in shown
     assert "bpfo" in shown
     assert "a convention, no standard" in shown
+    picture = tmp_path / "current.png"
+    assert main([*given, PLATE, "--picture", str(picture)]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(

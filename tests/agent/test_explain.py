@@ -37,6 +37,7 @@ def test_the_text_names_standard_bearing_and_what_is_too_short(
         assert words in shown
     assert "too short for bearing lines: 5190 samples are needed" in shown
     assert "runs while current is above 4 A, judged after 10 s" in shown
+    assert "8 elements of 15.081 mm in 6308 are inferred, not published: check its data sheet" in shown
 
 
 def test_what_cannot_be_explained_says_what_can(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

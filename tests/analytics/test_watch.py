@@ -1,5 +1,6 @@
 """A machine's condition in event time: zones, changes, drift, bearing faults, with evidence; the same from any cut."""
 
+from pathlib import Path
 from typing import Any
 
 import cbor2
@@ -237,6 +238,40 @@ def test_a_configured_machine_is_watched_by_the_worker() -> None:
     assert pipeline.outputs["pump-3.velocity_x_zone"].inputs == ("pump-3.velocity_x",)
     assert pipeline.outputs["pump-3.waveform_velocity_rms"].unit == "mm/s"
     assert pipeline.outputs["pump-3.waveform_evidence"].data_class is DataClass.ALARM
+
+
+ELSEWHERE = """
+site: chongqing/plant-1
+devices:
+  plc-1:
+    modbus: tcp://192.168.10.40
+    tags: {rpm: {at: input/0, unit: rpm}}
+  pump-3:
+    modbus: tcp://192.168.10.41
+    tags: {velocity: {at: input/0, type: f32, unit: mm/s}}
+    machine:
+      {standard: iso20816-3, group: 2, support: rigid, rpm: 1480, running: {tag: drive.turns}, speed: plc-1.rpm}
+derived:
+  drive.turns: plc-1.rpm > 1000
+"""
+
+
+def test_state_and_speed_may_come_from_another_device(tmp_path: Path) -> None:
+    (tmp_path / "plant.yaml").write_text(ELSEWHERE)
+    settings = load(tmp_path / "plant.yaml")
+    assert settings.analytics is not None
+    assert build(settings.analytics).inputs == ["plc-1.rpm", "pump-3.velocity"]
+    (plan,) = next(part for part in settings.analytics["parts"] if part["kind"] == "condition")["settings"]["machines"]
+    paths = MachineWatch(plan).inputs
+    # It stands, begins to turn at second 100, and is judged from 160 on, at the speed that the PLC tells.
+    turns, rpm, velocity = (paths.index(path) for path in ("drive.turns", "plc-1.rpm", "pump-3.velocity"))
+    seconds = np.arange(0, 300, 5)
+    slots = np.tile([turns, rpm, velocity], len(seconds)).tolist()
+    values = np.stack([seconds >= 100, np.where(seconds >= 100, 1450, 0), np.full(len(seconds), 5.0)], axis=1)
+    rows = Rows.of(slots, np.repeat(T0 + seconds * S, 3).tolist(), values.ravel().tolist())
+    found = check_operator(lambda: MachineWatch(plan), rows, T0 + 300 * S, rounds=2)
+    (event,) = found.events
+    assert (event.facts["rule"], event.facts["from"]) == ("zone", "2026-01-01T00:02:40.000000Z")
 
 
 def test_a_broken_sensor_is_told_and_not_judged() -> None:

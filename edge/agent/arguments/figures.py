@@ -83,7 +83,9 @@ def _add_diagnose(commands: Commands) -> None:
     )
     diagnose.add_argument("--unit", choices=["g", "mg", "m/s2", "mm/s2"], help=say("unit of the samples; default: g"))
     diagnose.add_argument(
-        "--full-scale", type=float, metavar="X", help=say("what the largest count is, where samples are counts")
+        "--full-scale",
+        metavar="X",
+        help=say("what the largest count is, where samples are counts: {example}", example="8, 8g, '40 A'"),
     )
     diagnose.add_argument("--group", choices=["1", "2"], help=say("machine group of ISO 20816-3, for the zone"))
     diagnose.add_argument("--support", choices=["rigid", "flexible"], help=say("how the machine stands, for the zone"))

@@ -3,6 +3,8 @@
 import argparse
 import json
 import math
+import re
+from collections.abc import Collection
 from typing import Any
 
 from edge.agent.commands.waveform_file import Recording, read_recording
@@ -40,13 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
             say("the bearing is missing"), say("add --bearing NAME, one of: {names}", names=", ".join(known_names()))
         )
     geometry = bearing(arguments.bearing)
-    if geometry.is_inferred:
-        words = say(
-            "{count} elements of {size:g} mm in {name} are inferred, not published: check its data sheet, "
-            "or give dimensions",
-            count=geometry.elements, size=geometry.element_mm, name=geometry.name,
-        )  # fmt: skip
-        notes.append(words)
+    notes += geometry.caveats()
     if len(recording.channels) > 1 and arguments.channel is None:
         notes.append(say("channel {name} of {names}", name=recording.channel, names=", ".join(recording.channels)))
     factor, si = _scale(recording, arguments, notes)
@@ -105,17 +101,39 @@ def _tacho_hint() -> str:
     return say("without --tacho, and with --rpm, the speed is taken as steady")
 
 
+def full_scale(given: str, units: Collection[str], example: str) -> tuple[float, str]:
+    """Return `8 g`, `8g` or `8` as number and unit, which may be none.
+
+    Raises:
+        WrongInput: it is no number above zero, or has another unit than these.
+    """
+    match = re.fullmatch(r"\s*(\d*\.?\d+(?:[eE][-+]?\d+)?)\s*(\S*)\s*", given.replace("²", "2"))
+    value, written = (float(match[1]), match[2]) if match else (math.nan, "")
+    if not 0 < value < math.inf or (written and written not in units):
+        words = say("--full-scale {given!r} is no number with one of the units {units}", given=given,
+                    units=", ".join(units))  # fmt: skip
+        raise WrongInput(words, say("write e.g. {example}", example=f"--full-scale '{example}'"))
+    return value, written
+
+
 def _scale(recording: Recording, arguments: argparse.Namespace, notes: list[str]) -> tuple[float, bool]:
     """Return the factor to m/s², and whether it is known."""
-    unit = arguments.unit or recording.unit
+    scale = None if arguments.full_scale is None else full_scale(arguments.full_scale, UNITS, "8 g")
+    written = scale[1] if scale else ""
+    if written and arguments.unit and written != arguments.unit:
+        words = say("--full-scale is in {unit}, and --unit says {other}", unit=written, other=arguments.unit)
+        raise WrongInput(words, say("leave --unit out"))
+    unit = written or arguments.unit or recording.unit
     if not unit:
         unit = "g"
         notes.append(say("no unit is given: samples are taken as g; say --unit m/s2 where they are not"))
     factor = UNITS[unit]
     if recording.counts_max is None:
+        if arguments.full_scale is not None:
+            notes.append(say("samples are no counts: --full-scale is not used"))
         return factor, True
-    if arguments.full_scale:
-        return factor * arguments.full_scale / recording.counts_max, True
+    if scale is not None:
+        return factor * scale[0] / recording.counts_max, True
     notes.append(
         say("samples are counts: amplitudes are shares of full scale; say --full-scale to have g, mm/s and a zone")
     )

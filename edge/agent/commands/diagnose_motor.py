@@ -5,11 +5,13 @@ import json
 import math
 from typing import Any
 
+from edge.agent.commands.diagnose import full_scale
 from edge.agent.commands.waveform_file import Recording
 from edge.analytics.condition.bearing.bearings import bearing
 from edge.analytics.condition.motor.current import CurrentSpectrum, Motor, NotDiagnosable, current_spectrum
 from edge.core.errors import WrongInput
 from edge.core.language import say
+from edge.core.section import CURRENT_UNITS
 
 EXAMPLE = "supply=50,rpm=1480,rated=42"
 KEYS = ("supply", "rpm", "rated")
@@ -42,18 +44,26 @@ def run(arguments: argparse.Namespace, recording: Recording, rate_hz: float, not
     motor = motor_of(arguments.motor, bearing(arguments.bearing).orders if arguments.bearing else {})
     factor = 1.0
     if recording.counts_max is not None:
-        if not arguments.full_scale:
+        if arguments.full_scale is None:
             words = say("samples are counts, and the load is not known")
             raise WrongInput(words, say("add --full-scale: what the largest means in A"))
-        factor = arguments.full_scale / recording.counts_max
+        value, unit = full_scale(arguments.full_scale, CURRENT_UNITS, "40 A")
+        factor = value * CURRENT_UNITS[unit or "A"] / recording.counts_max
     else:
         notes.append(say("samples are taken as A"))
+        if arguments.full_scale is not None:
+            notes.append(say("samples are no counts: --full-scale is not used"))
     rpm = math.nan if arguments.rpm is None else arguments.rpm
+    block, found = recording.samples * factor, None
     try:
-        found = current_spectrum(recording.samples * factor, rate_hz, motor, rpm)
+        found = current_spectrum(block, rate_hz, motor, rpm)
         shown = as_json(found, notes)
     except NotDiagnosable as error:
         shown = {"verdict": "not_diagnosable", "reason": error.code, "lines": {}, "notes": notes}
+    if arguments.picture:
+        from edge.agent.commands.diagnose_picture import draw_motor
+
+        draw_motor(arguments.picture, block, rate_hz, found)
     print(json.dumps(shown, ensure_ascii=False) if arguments.json else _text(shown))
     return 0
 

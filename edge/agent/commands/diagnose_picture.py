@@ -1,6 +1,7 @@
 """The picture of a diagnosis: time, spectrum, and envelope spectrum with the fault lines marked."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,10 +9,14 @@ from numpy.typing import NDArray
 from edge.agent.commands.waveform_file import INSTALL
 from edge.analytics.condition.bearing.diagnosis import STANDARD_GRAVITY, Diagnosis, middle
 from edge.analytics.condition.bearing.lines import HARMONICS, P_FALSE_ALARM
+from edge.analytics.condition.motor.current import CurrentSpectrum
 from edge.analytics.condition.signal.envelope import band_envelope, envelope_spectrum, whitened
 from edge.analytics.condition.signal.spectrum import power_spectrum
 from edge.core.errors import WrongInput
 from edge.core.language import say
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CHINESE_FONTS = (
     "Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN", "WenQuanYi Micro Hei",
@@ -27,15 +32,8 @@ def draw(path: Path, block: NDArray[np.float64], rate_hz: float, rpm: float, res
     Raises:
         WrongInput: matplotlib is missing, the ending is no format it knows, or the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise WrongInput(
-            say("pictures are drawn with matplotlib, which is not installed"),
-            say("install it: {command}", command=INSTALL),
-        ) from error
+    figure = _figure()
     evidence, evidence_fonts = _readable(result.verdict.evidence)
-    figure = Figure(figsize=(11, 9), layout="constrained")
     time, spectrum, envelope = figure.subplots(3, 1)
     places, heights = _outline(block / STANDARD_GRAVITY)
     time.plot(places / rate_hz, heights, linewidth=0.4)
@@ -70,6 +68,52 @@ def draw(path: Path, block: NDArray[np.float64], rate_hz: float, rpm: float, res
         envelope.set(xlabel="Hz", ylabel="times the median", xlim=(0, top), title=title)
     else:
         envelope.set_axis_off()
+    _save(figure, path)
+
+
+def draw_motor(path: Path, block: NDArray[np.float64], rate_hz: float, found: CurrentSpectrum | None) -> None:
+    """Write the picture of a motor's current: time, and the spectrum to twice the supply with its lines marked, where
+    it was judged.
+
+    Raises:
+        WrongInput: as `draw`.
+    """
+    figure = _figure()
+    time, spectrum = figure.subplots(2, 1)
+    places, heights = _outline(block)
+    time.plot(places / rate_hz, heights, linewidth=0.4)
+    time.set(xlabel="s", ylabel="A", title="time")
+    title, fonts = _readable(path.stem)
+    figure.suptitle(title, fontsize=14, family=fonts)
+    frequencies, power = power_spectrum(np.where(np.isfinite(block), block, 0.0), rate_hz)
+    highest = int(power[1:].argmax()) + 1
+    decibel = 10 * np.log10(np.maximum(power / max(power[highest], 1e-30), 1e-12))
+    supply = found.supply_hz if found else frequencies[highest]
+    spectrum.plot(frequencies, decibel, linewidth=0.5, color="black")
+    for number, (name, line) in enumerate((found.lines if found else {}).items()):
+        label = f"{name} {line.hz:.2f} Hz, {line.level_db:.1f} dB"
+        style = "-" if line.is_visible else ":"
+        spectrum.axvline(line.hz, color=f"C{number % 10}", linestyle=style, alpha=0.6, linewidth=1, label=label)
+    if found and found.lines:
+        spectrum.legend(loc="upper right", fontsize=8)
+    spectrum.set(
+        xlabel="Hz", ylabel="dB below the highest line", xlim=(0, 2 * supply), ylim=(-100, 5), title="spectrum"
+    )
+    _save(figure, path)
+
+
+def _figure() -> "Figure":
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise WrongInput(
+            say("pictures are drawn with matplotlib, which is not installed"),
+            say("install it: {command}", command=INSTALL),
+        ) from error
+    return Figure(figsize=(11, 9), layout="constrained")
+
+
+def _save(figure: "Figure", path: Path) -> None:
     try:
         figure.savefig(path, dpi=130)
     except (ValueError, OSError) as error:

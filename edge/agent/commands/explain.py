@@ -71,6 +71,7 @@ def explanation(device: Device, machine: MachineSection) -> dict[str, Any]:
     geometry = machine.geometry()
     if geometry is not None:
         found["bearing"] = geometry.name
+        found["bearing_caveats"] = geometry.caveats()
         found["lines"] |= {name: {"order": order, "hz": order * shaft} for name, order in geometry.orders.items()}
         seconds, rate = block_needed(geometry.orders, shaft)
         found["needed"] = {"seconds": seconds, "rate_hz": rate}
@@ -139,6 +140,7 @@ def _text(found: dict[str, Any]) -> str:
     if found["lines"]:
         rows += ["", say("bearing {name}", name=found["bearing"]) if found["bearing"] else say("gear")]
         rows += [f"  {name:5} {line['order']:9.4f} ×  {line['hz']:9.3f} Hz" for name, line in found["lines"].items()]
+    rows += [f"  {words}" for words in found.get("bearing_caveats", ())]
     if needed := found.get("needed"):
         words = say(
             "  a block needs {seconds:.2f} s at {rate:.0f} Hz at least",

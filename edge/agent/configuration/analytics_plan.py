@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge.agent.configuration import power_quality_plan, products_plan
+from edge.agent.configuration import machine_plan, power_quality_plan, products_plan
 from edge.agent.configuration.baseline_plan import check as check_baselines
 from edge.agent.configuration.baseline_plan import plan as plan_baselines
 from edge.agent.configuration.circles import Place, tell_circles
 from edge.agent.configuration.energy_plan import plan as plan_energy
+from edge.agent.configuration.made_names import tell_taken
 from edge.agent.configuration.production_plan import ProductionPlanner, made_by
 from edge.agent.configuration.spc_plan import made as spc_makes
 from edge.agent.configuration.spc_plan import made_of as spc_made_of
@@ -76,13 +77,20 @@ def plan(sections: "SiteSection", devices: Mapping[str, "Device"], folder: Path,
     figures = [*(quality_figures_of(quality) if quality else ())]
     made |= {f"{device}.{name}": Known(Type.NUMBER, unit or None) for device, name, unit, _ in figures}
     tags = _Tags(sections, devices, made, tell)
+    machine_plan.resolve(machines, devices, tags.look_up, tags.known, tell)
     watches = plan_watches(sections.watch, machines, tags.look_up, tags.known, tell)
     charts = plan_spc(sections.spc, tags.look_up, tags.known, tell)
     production = producing.check(tags)
     check_baselines(baselines, tags.look_up, tags.known, made, tell)
     power_quality_plan.check(quality, tags.look_up, tags.known, tell)
     products_plan.check(products, tags.look_up, tags.known, tell)
-    _check_circles(sections, production, baselines, watches, charts, products, tell)
+    makers: dict[Place, list[str]] = {
+        ("devices", each["device"], "machine"): [*machine_plan.made_of(each)] for each in machines
+    }
+    makers |= {("watch", key): [path for path, _ in watch_makes({key: each})] for key, each in sections.watch.items()}
+    makers |= {("spc", key): [path for path, _ in spc_makes({key: each})] for key, each in sections.spc.items()}
+    tell_taken(makers, devices, sections.derived, tell)
+    _check_circles(sections, machines, production, baselines, watches, charts, products, tell)
     derived = {path: each for path in sections.derived if (each := tags.derived(path)) is not None}
     alarms = {name: each for name in sections.alarms if (each := _alarm(name, sections, tags, tell)) is not None}
     for key, count in (("derived", len(sections.derived)), ("alarms", len(sections.alarms))):
@@ -126,7 +134,7 @@ def made_tags(analytics: Mapping[str, Any] | None) -> Iterator[str]:
             yield from (f"{device}.{name}" for device, name, *_ in figures_of(read_plan(part["settings"])))
         elif part["kind"] == "condition":
             for machine in part["settings"]["machines"]:
-                yield from (f"{machine['device']}.{name}" for name, *_ in condition_figures_of(machine))
+                yield from machine_plan.made_of(machine)
         elif part["kind"] == "production":
             yield from (path for path, _ in made_by(part["settings"]["machines"]))
         elif part["kind"] == "power_quality":
@@ -144,6 +152,7 @@ def made_tags(analytics: Mapping[str, Any] | None) -> Iterator[str]:
 
 def _check_circles(
     sections: "SiteSection",
+    machines: Sequence[Mapping[str, Any]],
     production: Mapping[str, Any] | None,
     baselines: Sequence[Mapping[str, Any]],
     watches: Sequence[Mapping[str, Any]],
@@ -158,6 +167,9 @@ def _check_circles(
             reads["derived",] += refs(parse(each.of))
         except ExpressionError:
             continue  # it is told where it is checked
+    for machine in machines:
+        place = ("devices", machine["device"])
+        reads[place], makes[place] = machine_plan.inputs_of(machine), [*machine_plan.made_of(machine)]
     for machine in production["machines"] if production else ():
         place = ("production", machine["machine"])
         reads[place], makes[place] = inputs_of(machine), [path for path, _ in made_by([machine])]

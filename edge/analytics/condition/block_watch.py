@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.analytics.condition.gate import Gate
-from edge.analytics.condition.names import Figure
+from edge.analytics.condition.names import Figure, path_of
 from edge.analytics.condition.signal.stretch import Channel
 from edge.analytics.condition.telling import Teller, as_state, of_state
 from edge.analytics.operator import Derived, Operator, Rows
@@ -64,7 +64,7 @@ class BlockWatch(Operator):
         self._gate_tag = running["tag"] if running else None
         self._channels = channels
         self.tags = list(dict.fromkeys([*channels, *values, *([running["tag"]] if running else [])]))
-        self.inputs = [f"{self.device}.{tag}" for tag in self.tags]
+        self.inputs = [path_of(self.device, tag) for tag in self.tags]
         self.teller = Teller(self.device, figures)
         self.outputs = self.teller.outputs
         self._waiting: list[tuple[int, str, Waveform]] = []  # when its time is up, tag, block

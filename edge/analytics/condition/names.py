@@ -45,6 +45,16 @@ Figure = tuple[str, str, str, str]
 """Name, kind of the value (see `edge.core.catalogue.ValueKind`), unit and the tag of the device that it is made of."""
 
 
+def is_path(tag: str) -> bool:
+    """Whether it is `device.tag`, and not a tag of the machine's own device."""
+    return "." in tag
+
+
+def path_of(device: str, tag: str) -> str:
+    """Return the path of a tag that a machine of this device reads."""
+    return tag if is_path(tag) else f"{device}.{tag}"
+
+
 def is_slow(machine: Mapping[str, Any]) -> bool:
     """Whether the standard looks at the displacement of this machine."""
     return machine["displacement_um"] is not None and machine["rpm"] < SLOW_BELOW_RPM

@@ -11,7 +11,7 @@ from edge.analytics.condition.bearing.bearings import Bearing, bearing, find, ge
 from edge.analytics.condition.cutting.chatter_section import ChatterSection
 from edge.analytics.condition.cutting.operations_section import Operations
 from edge.analytics.condition.motor.section import MotorSection
-from edge.analytics.condition.names import REVOLUTIONS_MIN, SAMPLES_MAX, SAMPLES_MIN
+from edge.analytics.condition.names import REVOLUTIONS_MIN, SAMPLES_MAX, SAMPLES_MIN, is_path
 from edge.analytics.condition.severity import LIMITS, Limits
 from edge.analytics.condition.turning.section import Tacho, no_tag
 from edge.core.errors import Problem
@@ -65,13 +65,15 @@ class Running(Section):
     """How it is known that the machine runs. While it does not, nothing is learned and nothing is alarmed."""
 
     tag: str
-    """A tag of this device: true or false, or a value with `above`."""
+    """A tag of this device, or of another as `device.tag`, e.g. of the PLC that drives it: true or false, or a value
+    with `above`."""
 
     above: Annotated[str, BeforeValidator(_with_unit, json_schema_input_type=str)] | None = None
     """It runs while the value is above this, with the tag's unit: `4 A`. It stops below nine tenths of it."""
 
-    hold: Annotated[Duration, Field(alias="for")] = 5.0
-    """How long it must run before it is judged: starting is no state to judge."""
+    hold: Annotated[Duration, Field(alias="for")] = 60.0
+    """How long it must run before it is judged: starting is no state to judge. Less only for machines that are up to
+    speed at once, or that run for less than minutes."""
 
     def limit(self, unit: str) -> float | None:
         """Return `above` as a number, None without one.
@@ -88,7 +90,8 @@ class Running(Section):
 
 
 class Cutting(Running):
-    """How it is known that the tool cuts: a tag of this device, true or false, or a value with `above`."""
+    """How it is known that the tool cuts: a tag of this device, or of another as `device.tag`, true or false, or a
+    value with `above`."""
 
     hold: Annotated[Duration, Field(alias="for")] = 0.2
     """How long it must cut before vibration is judged: an entry into the cut is no state to judge."""
@@ -193,7 +196,8 @@ class MachineSection(Section):
     """Rated power, e.g. `22 kW`."""
 
     speed: str | None = None
-    """A tag of this device with the measured speed in rpm, for a shaft of changing speed."""
+    """A tag of this device, or of another as `device.tag`, with the measured speed in rpm, for a shaft of changing
+    speed."""
 
     bearing: Annotated[
         Annotated[str, Tag("[name]")] | Annotated[Dimensions, Tag("[dimensions]")],
@@ -291,7 +295,7 @@ class MachineSection(Section):
                 example = f"full_scale: 8 {unit}" if hasattr(tag, "full_scale_quantity") else "full_scale: 8"
                 hint = say("add {example}: what the largest sample means", example=example)
                 yield Problem(("..", "tags", name), words, hint, on="key")
-        if self.speed is not None and self.speed not in tags:
+        if self.speed is not None and not is_path(self.speed) and self.speed not in tags:
             yield Problem(("speed",), *no_tag(self.speed, tags))
         if self.tacho is not None:
             has_waves = any(source.is_waveform for source in sources(tags))
@@ -322,6 +326,8 @@ class MachineSection(Section):
 
 
 def _gate_problems(key: str, gate: Running, tags: Mapping[str, Any]) -> Iterator[Problem]:
+    if is_path(gate.tag):
+        return  # it is told where the tags of all devices are known
     if gate.tag not in tags:
         yield Problem((key, "tag"), *no_tag(gate.tag, tags))
         return
@@ -348,9 +354,9 @@ def unit_of(tag: Any) -> str:
 
 
 def plan(device: str, machine: MachineSection, tags: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the worker needs to know of a machine, as JSON types."""
+    """Return what the worker needs to know of a machine, as JSON types. Gates by tags of other devices are added where
+    these are known."""
     limits, geometry, gate = machine.limits(), machine.geometry(), machine.gate(tags)
-    cutting = _gate_plan(machine.cutting, tags)
     found = sources(tags)
     return {
         "device": device,
@@ -362,10 +368,10 @@ def plan(device: str, machine: MachineSection, tags: Mapping[str, Any]) -> dict[
         "orders": geometry.orders if geometry else {},
         "teeth": machine.teeth,
         "running": _gate_plan(gate, tags),
-        "cutting": cutting,
+        "cutting": _gate_plan(machine.cutting, tags),
         "motor": machine.motor.plan(tags) if machine.motor else None,
-        "chatter": machine.chatter.plan() if machine.chatter and cutting else None,
-        "operations": machine.operations.plan(tags) if machine.operations and cutting else None,
+        "chatter": machine.chatter.plan() if machine.chatter and machine.cutting else None,
+        "operations": machine.operations.plan(tags) if machine.operations and machine.cutting else None,
         "tracking": machine.tacho.plan(tags) if machine.tacho else None,
         "velocities": {source.tag: source.factor for source in found if not source.is_waveform},
         "waveforms": {source.tag: source.factor for source in found if source.is_waveform},
@@ -376,12 +382,20 @@ def plan(device: str, machine: MachineSection, tags: Mapping[str, Any]) -> dict[
 
 def _gate_plan(gate: Running | None, tags: Mapping[str, Any]) -> dict[str, Any] | None:
     if gate is None or gate.tag not in tags:
-        return None
+        return None  # told where tags are checked, or one of another device
     try:
-        above = gate.limit(unit_of(tags[gate.tag]))
+        return gate_plan(gate, unit_of(tags[gate.tag]))
     except ValueError:
         return None  # it is told where tags are checked
-    return {"tag": gate.tag, "above": above, "hold_ns": round(gate.hold * 1e9)}
+
+
+def gate_plan(gate: Running, unit: str) -> dict[str, Any]:
+    """Return what the worker needs to know of a gate whose tag has this unit.
+
+    Raises:
+        ValueError: `above` is not a number with this unit.
+    """
+    return {"tag": gate.tag, "above": gate.limit(unit), "hold_ns": round(gate.hold * 1e9)}
 
 
 @dataclass(frozen=True, slots=True)

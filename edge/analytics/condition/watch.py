@@ -19,6 +19,7 @@ from edge.analytics.condition.names import (
     at_steady_speed,
     figures_of,
     is_slow,
+    path_of,
 )
 from edge.analytics.condition.signal import block
 from edge.analytics.condition.signal.moments import SIZE, moments
@@ -81,7 +82,7 @@ class MachineWatch(Operator):
         tags = [*self._velocities, *self._waveforms, *([running["tag"]] if running else [])]
         tags += [machine["speed"]] if machine["speed"] else []
         self._tags = list(dict.fromkeys(tags))
-        self.inputs = [f"{self._device}.{tag}" for tag in self._tags]
+        self.inputs = [path_of(self._device, tag) for tag in self._tags]
         self._teller = Teller(self._device, figures_of(machine))
         self.outputs = self._teller.outputs
         self._tell = self._teller.tell

@@ -53,6 +53,17 @@ class Bearing:
             "ftf": (1 - ratio) / 2,
         }
 
+    def caveats(self) -> list[str]:
+        """Return what a person must know before trusting the geometry."""
+        if not self.is_inferred:
+            return []
+        words = say(
+            "{count} elements of {size:g} mm in {name} are inferred, not published: check its data sheet, "
+            "or give dimensions",
+            count=self.elements, size=self.element_mm, name=self.name,
+        )  # fmt: skip
+        return [words]
+
 
 def geometry_problem(elements: float, element_mm: float, pitch_mm: float, angle_deg: float) -> str:
     """Return why these dimensions cannot be a bearing, or nothing."""

@@ -10,7 +10,7 @@ import numpy as np
 from edge.analytics.condition.cutting.operations import FALL, Key, Run, Sums, Wear, trimmed
 from edge.analytics.condition.gate import Gate
 from edge.analytics.condition.judge import Finding
-from edge.analytics.condition.names import operation_figures_of
+from edge.analytics.condition.names import operation_figures_of, path_of
 from edge.analytics.condition.telling import Evidence, Teller
 from edge.analytics.operator import Derived, Operator, Rows
 from edge.core.batch import Severity, Waveform
@@ -41,7 +41,7 @@ class OperationWatch(Operator):
         self._loads: list[str] = list(self._how["load"])
         extra = [tag for tag in (self._how["tool"], self._how["changed"]) if tag]
         self._tags = list(dict.fromkeys([*self._loads, *self._how["name"], *extra, cutting["tag"]]))
-        self.inputs = [f"{self._device}.{tag}" for tag in self._tags]
+        self.inputs = [path_of(self._device, tag) for tag in self._tags]
         self._teller = Teller(self._device, operation_figures_of(machine))
         self.outputs = self._teller.outputs
         self._words: dict[str, str | None] = dict.fromkeys([*self._how["name"], *extra])
