@@ -16,6 +16,7 @@ from scipy.stats import chi2
 from edge.analytics.condition.process.section import WatchSection
 from edge.analytics.condition.process.section import plan as plan_watch
 from edge.analytics.condition.process.watch import ProcessWatch
+from edge.analytics.condition.section import Running
 from edge.analytics.condition.severity import LIMITS
 from edge.analytics.condition.watch import MachineWatch
 from edge.analytics.operator import Operator, Rows
@@ -118,24 +119,24 @@ def velocity(kind: str, random: Random, days: int) -> tuple[F64, NDArray[np.bool
     return np.where(runs, value, 0.02), runs, speed
 
 
-def machine(number: int, has_zones: bool, has_speed: bool) -> MachineWatch:
+def machine(number: int, has_zones: bool, has_speed: bool, hold_s: float) -> MachineWatch:
     """Return the product's operator of a machine of group 2 on a rigid support, or one that no standard judges."""
     limits = LIMITS["iso20816-3", "2", "rigid"]
     return MachineWatch({
         "device": f"m{number}", "rpm": 1480.0, "speed": "rpm" if has_speed else None, "tacho": None,
         "clause": limits.clause if has_zones else "", "velocity_mm_s": list(limits.velocity) if has_zones else None,
         "displacement_um": None, "orders": {}, "teeth": None, "waveforms": {}, "velocities": {"velocity": 1.0},
-        "running": {"tag": "running", "above": None, "hold_ns": 120 * S},
+        "running": {"tag": "running", "above": None, "hold_ns": round(hold_s * S)},
     })  # fmt: skip
 
 
-def velocities(kind: str, seed: int, days: int) -> Iterator[tuple[int, float]]:
+def velocities(kind: str, seed: int, days: int, hold_s: float) -> Iterator[tuple[int, float]]:
     """Yield false alarms and days of a machine with zones and of one without."""
     for has_zones in (True, False):
         value, runs, speed = velocity(kind, np.random.default_rng(seed), days)
         names = ["running", "rpm", "velocity"] if kind == "speed" else ["running", "velocity"]
         columns = {"running": runs.astype(float), "rpm": speed, "velocity": value}
-        operator = machine(seed, has_zones, kind == "speed")
+        operator = machine(seed, has_zones, kind == "speed", hold_s)
         paths = [f"m{seed}.{name}" for name in names]
         yield alarms(operator, paths, np.stack([columns[name] for name in names], axis=1), VELOCITY_STEP_S), days
 
@@ -174,8 +175,8 @@ def process(kind: str, random: Random, days: int) -> tuple[F64, NDArray[np.bool_
     return np.where(outliers, rows * random.choice([0.2, 3], rows.shape), rows), runs, 1500 * speed
 
 
-def processes(kind: str, seed: int, days: int) -> Iterator[tuple[int, float]]:
-    """Yield false alarms and days of a watch with its defaults, after what it learned."""
+def processes(kind: str, seed: int, days: int, hold_s: float) -> Iterator[tuple[int, float]]:
+    """Yield false alarms and days of a watch with its defaults, judged half an hour after a start, after it learned."""
     rows, runs, speed = process(kind, np.random.default_rng(seed), days)
     tags = [f"m.v{number}" for number in range(rows.shape[1])]
     section = WatchSection.model_validate({
@@ -198,13 +199,18 @@ def alarms(operator: Operator, paths: Sequence[str], rows: F64, step_s: int) -> 
 
 
 def score(
-    title: str, kinds: Sequence[str], run: Callable[[str, int, int], Iterator[tuple[int, float]]], a: argparse.Namespace
+    title: str,
+    kinds: Sequence[str],
+    run: Callable[[str, int, int, float], Iterator[tuple[int, float]]],
+    a: argparse.Namespace,
 ) -> None:
     """Print alarms and months of each kind, and the rate of all."""
     alarms_all, months_all = 0, 0.0
     for place, kind in enumerate(kinds):
         found = [
-            each for number in range(a.machines) for each in run(kind, a.seed * 10_000 + 100 * place + number, a.days)
+            each
+            for number in range(a.machines)
+            for each in run(kind, a.seed * 10_000 + 100 * place + number, a.days, a.hold)
         ]
         count, months = sum(each for each, _ in found), sum(days for _, days in found) / MONTH_DAYS
         print(f"  {title} {kind:12} {count:3} alarms in {months:6.1f} machine-months", flush=True)
@@ -221,6 +227,8 @@ def main() -> int:
     parser.add_argument("--days", type=int, default=30)
     parser.add_argument("--machines", type=int, default=2, help="of each kind")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--for", type=float, default=Running(tag="running").hold, dest="hold", metavar="S",
+                        help="seconds from a start on that a machine is judged; default: the product's")  # fmt: skip
     arguments = parser.parse_args()
     score("machine:", VELOCITY_KINDS, velocities, arguments)
     score("watch:", PROCESS_KINDS, processes, arguments)
