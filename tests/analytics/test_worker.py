@@ -24,7 +24,8 @@ def set_aside(events: list[Event]) -> list[Event]:
 
 
 async def test_derived_rows_are_in_the_log_with_their_tag(tmp_path: Path) -> None:
-    async with staged(tmp_path, TOTALS) as stage:
+    plan = {**TOTALS, "wait_s": 30.0}  # longer than any machine takes: the row at 60 s waits for the next run
+    async with staged(tmp_path, plan) as stage:
         await stage.log.append([stage.counts((0, 1), (1, 2)), stage.counts((60, 4))])
         await finish(stage)
         rows, events = await stage.records()
@@ -36,7 +37,7 @@ async def test_derived_rows_are_in_the_log_with_their_tag(tmp_path: Path) -> Non
         (line,) = await stage.log.ledger(0, 2**40)
         assert (line.due, line.read, line.stored, line.broken()) == (5, 5, 5, [])
     # The next run goes on from the state: what waited for its time comes now.
-    async with staged(tmp_path, TOTALS) as stage:
+    async with staged(tmp_path, plan) as stage:
         await stage.log.append([stage.counts((120, 8))])
         await finish(stage)
         rows, _ = await stage.records()
