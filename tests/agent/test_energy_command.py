@@ -20,6 +20,15 @@ CONFIG = "site: chongqing/plant-1\ntimezone: Asia/Shanghai\ndevices: {}\n"
 DAYS = [int(datetime(2026, 1, day, tzinfo=ZoneInfo("Asia/Shanghai")).timestamp()) * 10**9 for day in range(1, 5)]
 
 
+METERS = """
+site: chongqing/plant-1
+timezone: Asia/Shanghai
+devices:
+  incomer: {modbus: 'tcp://127.0.0.1:1', tags: {energy: {at: holding/0, type: f64, unit: kWh}}}
+energy: {tree: {incomer: []}}
+"""
+
+
 @pytest.fixture
 def plant(tmp_path: Path) -> list[str]:
     """Arguments for a plant that has kept four days of two meters, one of them corrected."""
@@ -93,3 +102,11 @@ def test_what_ends_the_name_of_a_figure_is_its_level() -> None:
     names = {"energy_1min": "1min", "cost_1mo": "1mo", "energy_shift": "shift", "demand_max_1mo": "1mo"}
     assert {name: level_of(name) for name in names} == names
     assert [level_of(name) for name in ("demand", "energy_forecast_15min", "voltage_unbalance")] == [None] * 3
+
+
+def test_a_figure_names_the_tags_it_was_made_of(plant: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    Path(plant[-1]).write_text(METERS)
+    assert main(["energy", *plant, "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["inputs"] for line in lines if line["device"] == "incomer"] == [["incomer.energy"]] * 2
+    assert [line["inputs"] for line in lines if line["device"] == "press"] == [[]] * 2  # no longer configured

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from edge.analytics.conformance import check_operator
 from edge.analytics.energy.account import EnergyAccount, make
+from edge.analytics.energy.plan import read_plan
 from edge.analytics.operator import Derived, Rows
 
 S = 10**9
@@ -410,3 +412,52 @@ def test_states_stay_small() -> None:
     account.push(rows_of(account, readings), begin + 180 * MIN)  # type: ignore[arg-type]
     size = len(compress(cbor2.dumps(account.state(), canonical=True), 1))
     assert size < 40_000, size
+
+
+def test_readings_that_were_not_simply_counted_are_told_and_stay_in_their_hour() -> None:
+    begin = ns("2026-03-02T08:00:00")
+    values = [*range(9900, 9960), *range(500, 560), *range(3, 33)]  # a silence with a roll-over, then a reset
+    at = [*range(60), *range(240, 330)]
+    readings = [("m.energy", begin + minute * MIN, float(value)) for minute, value in zip(at, values, strict=True)]
+    told = {}
+    for top in (None, 500.0 / 3600):
+        asked = plan(meter("m", modulus=1_000.0 * 10, top=top))
+        derived = run(asked, readings, begin + 335 * MIN)
+        told[top] = [(event.kind, event.facts["value_before"], event.facts["counted"]) for event in derived.events]
+        hours = figures(asked, derived)["m.energy_1h"]
+        assert hours[begin + 240 * MIN][0] == (59.0 if top is None else 62.0)  # of it a reset's 3, with `max` known
+        fresh = partial(EnergyAccount, read_plan(asked))
+        check_operator(fresh, rows_of(fresh(), readings), begin + 335 * MIN, seed=1, rounds=1)
+    assert told[None] == [("register_rolled_over", 9959.0, 541.0), ("register_reset", 559.0, 0.0)]
+    assert told[500.0 / 3600] == [("register_rolled_over", 9959.0, 541.0), ("register_reset", 559.0, 3.0)]
+
+
+def test_the_most_a_meter_can_climb_tells_a_roll_over_in_a_long_silence_from_a_reset() -> None:
+    begin = ns("2026-03-02T08:00:00")
+    values = [(0, 8000.0), (1, 8001.0), (301, 501.0), (302, 502.0), (303, 503.0), (304, 504.0), (305, 505.0)]
+    readings = [("m.energy", begin + minute * MIN, value) for minute, value in values]
+    told = {}
+    for kilowatts in (None, 600.0, 400.0, 3000.0):  # 2,500 kWh in 5 h are 500 kW; at 3,000 it might have gone round
+        top = None if kilowatts is None else kilowatts / 3600
+        derived = run(plan(meter("m", modulus=10_000.0, top=top)), readings, begin + 310 * MIN)
+        (event,) = derived.events
+        told[kilowatts] = event.kind, event.facts["counted"], "`max`" in event.message
+    assert told == {
+        None: ("register_reset", 0.0, True),
+        600.0: ("register_rolled_over", 2500.0, False),
+        400.0: ("register_reset", 501.0, False),
+        3000.0: ("register_reset", 501.0, False),
+    }
+
+
+def test_the_document_of_the_tariff_is_told_when_its_edition_changes() -> None:
+    begin = ns("2025-06-30T00:00:00")
+    editions = [
+        {"valid_from": day, "rules": CHONGQING, "prices": PRICES, "document": text, "confidence": "high"}
+        for day, text in (("2021-12-01", "No. 14"), ("2025-07-01", "No. 15"))
+    ]
+    asked = plan(meter("m", tariff=True), editions=editions)
+    derived = run(asked, flat("m", begin, 3 * 1440 + 30, 10.0, 10), begin + (3 * 1440 + 40) * MIN)
+    told = [(event.facts["valid_from"], event.facts["document"]) for event in derived.events]
+    assert told == [("2021-12-01", "No. 14"), ("2025-07-01", "No. 15")]
+    assert derived.events[0].facts["prices"] == "flat 0.6, peak 0.96, sharp 1.152, valley 0.228"

@@ -6,7 +6,7 @@ import difflib
 import json
 import math
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +17,7 @@ from buffer.aggregates import Figure, figures
 from buffer.view import View, open_view
 from edge.agent.app import LOG_NAME
 from edge.agent.commands import table
+from edge.agent.configuration.figure_inputs import inputs_of
 from edge.agent.configuration.loader import load
 from edge.core.clock import SystemClock, iso8601
 from edge.core.errors import WrongInput
@@ -57,17 +58,18 @@ def run(config: Path, data_dir: Path, device: str | None, level: str, begin: str
     if last <= first:
         raise WrongInput(say("--to is not after --from"), say("both are local times of the plant"))
     wanted = Wanted(device, Level(level), first, last)
-    found = asyncio.run(_print(data_dir / LOG_NAME, settings.log_secrets(), wanted, zone, how))
+    write = _WRITERS[how](sys.stdout, zone, inputs_of(settings.analytics))
+    found = asyncio.run(_print(data_dir / LOG_NAME, settings.log_secrets(), wanted, write))
     if not found and how == "table":
         print(say("there are no figures of this level for this time"))
     return 0
 
 
-async def _print(path: Path, secrets: tuple[str | None, str | None], wanted: Wanted, zone: ZoneInfo, how: str) -> int:
+async def _print(path: Path, secrets: tuple[str | None, str | None], wanted: Wanted, write: "_Writer") -> int:
     count = 0
     async with open_view(path, *secrets) as view:
         _check(view, wanted.device)
-        write = _WRITERS[how](sys.stdout, zone)
+        write.open()
         async for figure in _figures(view, wanted):
             write.put(figure)
             count += 1
@@ -102,8 +104,8 @@ def _time(option: str, text: str, zone: ZoneInfo) -> int:
     return (aware - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
 
 
-def as_json(figure: Figure) -> dict[str, Any]:
-    """Return a figure as JSON types; a bad one, or one that is no number, has no value."""
+def as_json(figure: Figure, inputs: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a figure as JSON types; a bad one, or one that is no number, has no value. `inputs` made it."""
     known = not is_bad(figure.quality) and math.isfinite(figure.value)
     return {
         "ts": iso8601(figure.ts),
@@ -113,15 +115,20 @@ def as_json(figure: Figure) -> dict[str, Any]:
         "unit": figure.tag.unit,
         "quality": f"0x{figure.quality:08X}",
         "revision": figure.revision,
+        "inputs": list(inputs),
     }
 
 
 class _Writer:
     """Takes figures one after the other."""
 
-    def __init__(self, out: TextIO, zone: ZoneInfo) -> None:
+    def __init__(self, out: TextIO, zone: ZoneInfo, inputs: Mapping[str, tuple[str, ...]]) -> None:
         self._out = out
         self._zone = zone
+        self._inputs = inputs
+
+    def open(self) -> None:
+        """The first comes."""
 
     def put(self, figure: Figure) -> None:
         """Take one."""
@@ -136,13 +143,12 @@ class _Writer:
 
 class _JsonLines(_Writer):
     def put(self, figure: Figure) -> None:
-        self._out.write(json.dumps(as_json(figure), ensure_ascii=False) + "\n")
+        self._out.write(json.dumps(as_json(figure, self._inputs.get(figure.tag.path, ())), ensure_ascii=False) + "\n")
 
 
 class _Csv(_Writer):
-    def __init__(self, out: TextIO, zone: ZoneInfo) -> None:
-        super().__init__(out, zone)
-        self._rows = csv.writer(out, lineterminator="\n")
+    def open(self) -> None:
+        self._rows = csv.writer(self._out, lineterminator="\n")
         self._rows.writerow(_COLUMNS)
 
     def put(self, figure: Figure) -> None:
@@ -153,8 +159,7 @@ class _Csv(_Writer):
 
 
 class _Table(_Writer):
-    def __init__(self, out: TextIO, zone: ZoneInfo) -> None:
-        super().__init__(out, zone)
+    def open(self) -> None:
         head = say("begin"), say("device"), say("tag"), say("value"), say("unit"), say("quality"), say("revision")
         self._rows = [list(head)]
 

@@ -146,7 +146,7 @@ class DataPlanner:
         begin = given.begins or date(2000, 1, 1)
         if given.use is None:
             rules = [_rule(hours) for hours in given.hours]
-            return self._edition(given, place, begin, rules, {}, "")
+            return self._edition(given, place, begin, rules, {}, {})
         content = self._read("tariffs", given.use, place if is_name else (*place, "use"))
         if content is None:
             return []
@@ -154,8 +154,7 @@ class DataPlanner:
         for each in content["editions"]:
             rules = [_rule(Hours(**hours)) for hours in each["hours"]]
             own = max(begin, each["valid_from"])
-            document = content.get("about", {}).get("document", "")
-            found += self._edition(given, place, own, rules, each.get("ratios", {}), document)
+            found += self._edition(given, place, own, rules, each.get("ratios", {}), content.get("about", {}))
         return found
 
     def _edition(
@@ -165,7 +164,7 @@ class DataPlanner:
         begin: date,
         rules: Sequence[dict[str, Any]],
         ratios: Mapping[str, float],
-        document: str,
+        about: Mapping[str, Any],
     ) -> list[dict[str, Any]]:
         if not rules:
             hint = say("write `hours`, or `use` a tariff that is shipped")
@@ -187,7 +186,8 @@ class DataPlanner:
             )
         extra = sum(given.fixed.values()) + given.fund
         prices = {rate: round(price + extra, 10) for rate, price in prices.items()}
-        return [{"valid_from": begin.isoformat(), "rules": list(rules), "prices": prices, "document": document}]
+        source = {key: str(about.get(key, "")) for key in ("document", "confidence")}
+        return [{"valid_from": begin.isoformat(), "rules": list(rules), "prices": prices, **source}]
 
 
 def bill_of(tariff: TariffSection | None) -> dict[str, Any] | None:

@@ -22,6 +22,7 @@ from edge.analytics.energy.names import STATED, SUMMED
 from edge.analytics.energy.plan import EnergyPlan, read_plan
 from edge.analytics.energy.power_quality import voltage_unbalance
 from edge.analytics.energy.pricing import Pricing
+from edge.analytics.energy.register_watch import Read, RegisterWatch
 from edge.analytics.energy.spec import MeterSpec
 from edge.analytics.energy.statement import Companions, Statement
 from edge.analytics.energy.tariff_rules import Rate
@@ -55,6 +56,7 @@ class EnergyAccount(Operator):
         self._specs = [meter.spec for meter in plan.meters]
         readers: dict[str, list[int]] = {}
         reactive, from_power, by_rate = dict[int, int](), dict[int, int](), dict[int, dict[Rate, int]]()
+        reads = [Read(meter.name, meter.tag, meter.unit) for meter in plan.meters]
         for place, meter in enumerate(plan.meters):
             readers.setdefault(meter.tag, []).append(place)
             if meter.reactive:
@@ -62,15 +64,19 @@ class EnergyAccount(Operator):
                 readers.setdefault(meter.reactive, []).append(len(self._specs))
                 spec = meter.spec
                 self._specs.append(MeterSpec(f"{meter.name} reactive", per=spec.per, modulus=spec.modulus))
+                reads.append(Read(meter.name, meter.reactive, "kvarh"))
             if meter.power:
                 from_power[place] = len(self._specs)
                 readers.setdefault(meter.power[0], []).append(len(self._specs))
                 self._specs.append(MeterSpec(f"{meter.name} power", power=True, per=meter.power[1]))
+                reads.append(Read(meter.name, meter.power[0], meter.unit))
             for rate, register in meter.rates.items():
                 by_rate.setdefault(place, {})[rate] = len(self._specs)
                 readers.setdefault(register.tag, []).append(len(self._specs))
                 self._specs.append(register.spec)
+                reads.append(Read(meter.name, register.tag, meter.unit))
         self._meters = Meters(self._specs, room=2 * plan.late_ns // MINUTE_NS + 64, power_room=POWER_ROOM)
+        self._registers = RegisterWatch(reads, self._meters)
         self.inputs = list(dict.fromkeys([*readers, *(path for meter in plan.meters for path in meter.voltages)]))
         self._turns = self._in_turns([readers.get(path, []) for path in self.inputs])
         self.outputs = outputs_of(plan)
@@ -186,6 +192,7 @@ class EnergyAccount(Operator):
             del self._revisions[key]
         for watch in self._watches.values():
             watch.fold(horizon)
+        self._registers.forget(horizon)
         self._tell_late(out)
 
     def _give_unbalance(self, out: Derived) -> None:
@@ -243,6 +250,7 @@ class EnergyAccount(Operator):
         """Measure again what late readings touched, post the differences and give the new figures out."""
         for dirty in self._meters.dirty():
             place, until = dirty.meter, int(self._until[dirty.meter])
+            self._registers.look(place, dirty.begin, dirty.end, self._tick, out)
             oldest = max(self._tick - self._plan.late_ns, self._meters.oldest(place))
             begin = max(dirty.begin, -(-oldest // MINUTE_NS) * MINUTE_NS) // MINUTE_NS * MINUTE_NS
             end = min(-(-dirty.end // MINUTE_NS) * MINUTE_NS, until)
@@ -328,6 +336,7 @@ class EnergyAccount(Operator):
             "posted": self._posted.tolist(),
             "refused": self._refused.tolist(),
             "late": self._late,
+            "registers": self._registers.state(),
             "prices": self._pricing.prices(),
             "hours": self._pricing.hours(),
             "restated": [[event.message, int(event.severity), dict(event.facts)] for event in self._restated],
@@ -352,6 +361,7 @@ class EnergyAccount(Operator):
         if kept.shape[1] == self._minutes.shape[1]:
             self._minutes[here] = kept[before]
         self._revisions = {(places[m], minute): each for m, minute, each in state["revisions"] if m in places}
+        self._registers.restore(state.get("registers", ()), places)
         for level, pages in state["books"].items():
             if level in self._books:
                 self._books[Level(level)].restore(pages, known)

@@ -1,6 +1,6 @@
 """Meters: from readings of registers and powers to energy between any two instants, in any order of arrival."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,24 @@ class Dirty:
     meter: int
     begin: int
     end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A reading and what was made of it.
+
+    ts, raw                instant in ns since 1970 UTC, raw value
+    flags                  of `marks`
+    before_ts, before_raw  the counted reading before it
+    counted                millionths between the two
+    """
+
+    ts: int
+    raw: float
+    flags: int
+    before_ts: int
+    before_raw: float
+    counted: int
 
 
 class Meters:
@@ -160,6 +178,24 @@ class Meters:
         mine = self._points[place, : self._meters[place]["count"]]
         earlier = np.flatnonzero((mine["ts"] < ts) & (mine["flags"] & COUNTED != 0))
         return int(mine["ts"][earlier[-1]]) if len(earlier) else NEVER
+
+    def judged(self, place: int, begin: int, end: int, mask: int) -> Iterator[Judged]:
+        """Yield the points of a meter between two instants, both included, that have one of these flags."""
+        mine = self._points[place, : self._meters[place]["count"]]
+        first, last = np.searchsorted(mine["ts"], [begin, end + 1])
+        for at in (first + np.flatnonzero(mine["flags"][first:last] & mask)).tolist():
+            earlier = np.flatnonzero(mine["flags"][:at] & COUNTED)
+            if len(earlier):
+                here, before = mine[at], mine[earlier[-1]]
+                counted = int(here["energy"] - before["energy"])
+                yield Judged(
+                    int(here["ts"]),
+                    float(here["raw"]),
+                    int(here["flags"]),
+                    int(before["ts"]),
+                    float(before["raw"]),
+                    counted,
+                )
 
     def counted(self, place: int, ts: int) -> int:
         """Return the millionths counted since the first reading up to an instant; the meter must have a reading."""

@@ -238,6 +238,7 @@ def _edition(raw: Mapping[str, Any]) -> Edition:
         {Rate(rate): price for rate, price in raw.get("prices", {}).items()},
         raw.get("fixed", 0.0),
         raw.get("document", ""),
+        raw.get("confidence", ""),
     )
 
 

@@ -112,6 +112,18 @@ def can_climb(climb: float, duration: int, top: float) -> bool:
     return bool(0.0 <= climb <= top * (duration * 1.01e-9 + 1e-3))
 
 
+@kernel(_types("b", "f", "i", "M"))
+def rolls(over: float, duration: int, meter: Meter) -> bool:
+    """Whether a register that fell rolled over, having climbed by `over`, and was not reset.
+
+    It did if that is little of its range; if it is more, only the most it can climb tells, and only while it cannot
+    have gone round once.
+    """
+    little = over < meter["modulus"] / 10
+    sure = meter["top"] < np.inf and meter["top"] * (duration * 1e-9) < meter["modulus"]
+    return bool((little or sure) and can_climb(over, duration, meter["top"]))
+
+
 @kernel(_types("i", "P", "M", "i", "i"))
 def out_of_line(points: Points, meter: Meter, a: int, i: int) -> int:
     """Judge a reading that does not follow from the counted one at `a`: `GLITCH`, `RESET`, `JUMP`, or 0 for not yet."""
@@ -168,7 +180,7 @@ def judge(points: Points, meter: Meter, scales: Scales, gap: int, a: int, i: int
         if can_climb(climb, duration, meter["top"]):
             here["energy"] += step
             mark |= COUNTED
-        elif climb < 0 and over >= 0 and (over < meter["modulus"] / 10) and can_climb(over, duration, meter["top"]):
+        elif climb < 0 and over >= 0 and rolls(over, duration, meter):
             here["energy"] += step + np.int64(np.rint(meter["modulus"] * per))
             mark |= COUNTED | ROLLED
         else:
@@ -276,10 +288,8 @@ def insert(points: Points, meter: Meter, scales: Scales, gap: int, cell: int, ts
         begin -= 1
         plain = plain + 1 if points[begin]["flags"] & ~GAP == COUNTED else 0
     stop = settle(points, meter, scales, gap, begin, i + 1)
-    low = i
-    while low > 0 and (low > begin) and points[low - 1]["flags"] & ~GAP != COUNTED:
-        low -= 1
-    meter["dirty_from"] = min(meter["dirty_from"], points[max(low - 1, 0)]["ts"])
+    # What this point decides, a reset say, may lie before it, with plain readings between.
+    meter["dirty_from"] = min(meter["dirty_from"], points[max(begin - 1, 0)]["ts"])
     meter["dirty_to"] = max(meter["dirty_to"], points[min(stop, meter["count"] - 1)]["ts"])
     last = meter["count"] - 1
     meter["last_ts"], meter["last_raw"] = points[last]["ts"], points[last]["raw"]

@@ -243,7 +243,7 @@ class Meter(Section):
     """Where the register begins again at 0, in the tag's unit: 1000000."""
 
     max: Power | None = None
-    """The most power that can flow: tells a roll-over from a reset, and a leap from a reading."""
+    """The most power that can flow: tells a roll-over from a reset, after a silence too, and a leap from a reading."""
 
     accuracy: Annotated[float, Field(gt=0, le=10, alias="class")] = 1.0
     """Its accuracy class in percent: 0.5."""

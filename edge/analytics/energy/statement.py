@@ -23,6 +23,7 @@ from edge.analytics.energy.plan import ELECTRICITY, BillPlan, EnergyPlan, Metere
 from edge.analytics.energy.power_factor import adjustment, power_factor
 from edge.analytics.energy.rate_watch import RateWatch
 from edge.analytics.energy.tariff_rules import RATES, Rate
+from edge.analytics.energy.tariff_watch import TariffWatch, words_of
 from edge.analytics.operator import Derived
 from edge.core.batch import Event, Severity
 from edge.core.interval import Level
@@ -65,6 +66,7 @@ class Statement:
         self._rates = RateWatch(plan.meters, companions.by_rate, figures, grid)
         self._place = {meter.name: place for place, meter in enumerate(plan.meters)}
         self._carbon = Carbon(plan, grid)
+        self._tariffs = TariffWatch(plan.editions)
         self._verdicts: dict[str, str] = {}
         self._calibrations: dict[str, str] = {}
 
@@ -138,6 +140,8 @@ class Statement:
         for (_, rate, _), energy in sorted(page.charged.items()):
             by_rate[rate] = by_rate.get(rate, 0) + int(energy[place])
         begin, cost = page.interval.begin, page.cost(place)
+        if level is Level.DAY and revision == 0:
+            self._tariffs.tell(meter.name, self._grid.local(begin).date(), self._figures.tick, out)
         for code, energy_of in by_rate.items():
             name, value = f"energy_{RATES[code]}_{level}", energy_of / MILLIONTHS
             self._figures.give(out, meter.name, name, begin, value, mark, revision)
@@ -164,8 +168,11 @@ class Statement:
             standard=self._plan.standard,
         )
         self._figures.give(out, name, f"bill_{Level.MONTH}", begin, float(total), mark, revision)
-        month = self._grid.local(begin).strftime("%Y-%m")
+        first, last = self._grid.local(begin).date(), self._grid.local(end).date()
+        month = first.strftime("%Y-%m")
         facts = {line.name: f"{line.quantity} {line.unit} x {line.price} = {line.amount}" for line in lines}
+        held = [words_of(edition) for edition in self._tariffs.held(first, last)]
+        facts["tariff"] = "; ".join(f"{each['valid_from']} {each['document']}".rstrip() for each in held)
         facts |= {"month": month, "revision": str(revision), "total": str(total)}
         message = f"{name}: the bill of {month} comes to {total}"
         out.events.append(Event(self._figures.tick, name, "energy_bill", Severity.INFO, message, facts))
@@ -287,11 +294,14 @@ class Statement:
     def state(self) -> list[Any]:
         """Return everything as CBOR types."""
         kept = (self._verdicts, self._calibrations)
-        return [*(dict(sorted(each.items())) for each in kept), self._rates.state(), self._carbon.state()]
+        told = self._rates.state(), self._carbon.state(), self._tariffs.state()
+        return [*(dict(sorted(each.items())) for each in kept), *told]
 
     def restore(self, state: list[Any]) -> dict[str, str]:
         """Take a state up; return which factors have changed, by id: figures have to be stated anew."""
-        verdicts, calibrations, differ, carbon = state
+        verdicts, calibrations, differ, carbon, *tariffs = state
+        for each in tariffs:  # a state of before has none
+            self._tariffs.restore(each)
         self._rates.restore(differ)
         self._verdicts, self._calibrations = dict(verdicts), dict(calibrations)
         return self._carbon.restore(carbon)

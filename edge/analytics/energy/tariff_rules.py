@@ -60,9 +60,10 @@ class HourRule:
 class Edition:
     """A tariff from one day on: the rules, and what each rate's price is made of.
 
-    document  what it rests on, and how sure that is
-    prices    currency units a kWh by rate; empty where only the hours are known
-    fixed     the part of each price that does not float: grid fees, line losses, government funds
+    document    what it rests on
+    confidence  how sure that is
+    prices      currency units a kWh by rate; empty where only the hours are known
+    fixed       the part of each price that does not float: grid fees, line losses, government funds
     """
 
     valid_from: date
@@ -70,6 +71,7 @@ class Edition:
     prices: Mapping[Rate, float] = field(default_factory=dict)
     fixed: float = 0.0
     document: str = ""
+    confidence: str = ""
 
 
 def rate_of_day(rules: Sequence[HourRule]) -> list[Rate | None]:
