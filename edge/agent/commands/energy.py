@@ -176,4 +176,8 @@ class _Table(_Writer):
             self._out.write(table.render(self._rows, left=(0, 1, 2, 4, 5)) + "\n")
 
 
-_WRITERS: dict[str, Callable[[TextIO, ZoneInfo], _Writer]] = {"table": _Table, "csv": _Csv, "json": _JsonLines}
+_WRITERS: dict[str, Callable[[TextIO, ZoneInfo, Mapping[str, tuple[str, ...]]], _Writer]] = {
+    "table": _Table,
+    "csv": _Csv,
+    "json": _JsonLines,
+}
