@@ -67,8 +67,9 @@ class Analytics(Section):
     wait: Pause = 1.0
     """How long a reading may be overtaken by others before it counts as late; derived values come so much later."""
 
-    memory: Size = 180e6
-    """How much memory the worker may take; above, it is started again and goes on where it was."""
+    memory: Size = 256e6
+    """How much memory the worker may take; above, it is started again and goes on where it was. It needs 40 MB for
+    derived tags, about 165 MB for waveforms of eight sensors and fifty meters."""
 
     flood: Annotated[int, Field(ge=1)] = 10
     """More alarms than this within `flood_time` are a flood: those below high severity are held back until it ends."""
