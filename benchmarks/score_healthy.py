@@ -185,7 +185,7 @@ def processes(kind: str, seed: int, days: int, hold_s: float) -> Iterator[tuple[
     operator = ProcessWatch(plan_watch("m", section, {}, []))
     paths = [*tags, "m.on", *(["m.rpm"] if kind == "speed" else [])]
     columns = [rows, runs.astype(float)[:, None], *([np.round(speed)[:, None]] if kind == "speed" else [])]
-    judged = max(0.0, days - section.learn / DAY / max(0.1, float(runs.mean())))
+    judged = max(0.0, days - section.learning / DAY / max(0.1, float(runs.mean())))
     yield alarms(operator, paths, np.concatenate(columns, axis=1), PROCESS_STEP_S), judged
 
 

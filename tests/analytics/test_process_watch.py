@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from edge.agent.configuration.loader import load
 from edge.analytics.condition.process.names import figures_of
+from edge.analytics.condition.process.section import WatchSection, plan
 from edge.analytics.condition.process.watch import ProcessWatch, make
 from edge.analytics.conformance import check_operator
 from edge.analytics.operator import Derived, Operator, Rows
@@ -93,6 +94,16 @@ def test_a_sensor_that_leaves_the_others_is_named_with_value_limit_and_evidence(
     assert facts["cause_usual"] == pytest.approx(4.0, abs=0.1)
     assert (facts["cause_unit"], facts["readings"]) == ("bar", 3)
     assert "Jackson & Mudholkar" in str(facts["source"])
+    assert (facts["tag"], facts["unit"], facts["clause"]) == ("spe", "", facts["source"])
+    # The rows that it stands on are sent with it: of the statistic, and of each value.
+    assert float(str(facts["values"]).split()[-1]) == pytest.approx(facts["value"], rel=1e-5)
+    rows = {
+        words.split()[0]: [float(each) for each in words.split()[1:]]
+        for words in str(facts["evidence_rows"]).split("; ")
+    }
+    means = [np.sort(wrong[k * ROW : (k + 1) * ROW, 1])[1:-1].mean() for k in range(3)]
+    assert rows.keys() == {f"pump.{tag}" for tag in TAGS}
+    assert rows["pump.pressure"] == pytest.approx(means, rel=1e-5)
     assert (facts["from"], facts["to"]) == ("2026-01-01T00:10:00.000000Z", "2026-01-01T00:10:18.000000Z")
     assert str(told(operator, done, "cause")[0]).startswith("pump.pressure")
 
@@ -203,6 +214,11 @@ def test_a_slow_drift_is_seen_by_ewma_and_cusum_of_the_value_alone() -> None:
     assert all(event.severity is Severity.LOW and event.facts["unit"] == "degC" for event in found)
     (ewma,) = (event for event in found if event.facts["rule"] == "ewma")
     assert 60 < float(str(ewma.facts["limit"])) < float(str(ewma.facts["value"])) < 60.7
+    means = [float(each) for each in str(ewma.facts["values"]).split()]
+    assert ewma.facts["readings"] == len(means) == 15
+    assert np.mean(means[-5:]) > 60.3
+    assert ewma.facts["clause"] == "EWMA of independent means, weight 0.1"
+    assert str(ewma.facts["from"]) < str(ewma.facts["to"])
     assert told(operator, done, "ewma_pump_temperature")[-1] > 1
     back = feed(operator, plant(400 * ROW, 10), 6400)
     assert {("process_alarm_over", "ewma"), ("process_alarm_over", "cusum")} <= set(alarms(back.events))
@@ -269,3 +285,9 @@ def test_it_is_the_same_from_any_cut_and_after_any_restart() -> None:
     whole = check_operator(lambda: watch(**changes), Rows.concat(parts), T0 + 220 * S, rounds=2)
     assert ("process_alarm", "spe") in alarms(whole.events) or ("process_alarm", "t2") in alarms(whole.events)
     assert whole.readings
+
+
+@pytest.mark.parametrize(("every", "days"), [(60, 6), (300, 6), (40, 4), (30, 3)])
+def test_six_days_are_learned_or_as_many_rows(every: float, days: float) -> None:
+    section = WatchSection.model_validate({"tags": ["pump.flow"], "every": f"{every}s"})
+    assert plan("cooling", section, {}, [])["learn_ns"] == days * 86_400 * S

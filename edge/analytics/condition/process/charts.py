@@ -43,6 +43,8 @@ class Charts:
         self._cusum = np.zeros((width, control.CUSUM_STATE))
         self._runs = np.zeros((width, control.RUNS_STATE), np.int64)
         self._previous = np.full(width, math.nan)
+        self.means = np.full(width, math.nan)
+        """The means of the last step, NaN where there was none."""
         self.standing: dict[str, int] = {}
         """Which alarm, `rule place`, and how many means in a row spoke against it."""
 
@@ -58,7 +60,7 @@ class Charts:
         full = seen & (self._counts >= model.rows)
         if not full.any():
             return full, []
-        means = np.where(full, self._sums / np.maximum(self._counts, 1), math.nan)
+        self.means = means = np.where(full, self._sums / np.maximum(self._counts, 1), math.nan)
         self._sums[full], self._counts[full] = 0.0, 0
         z = (means - model.mean) / model.sigma
         found: list[Crossing] = []

@@ -1,12 +1,11 @@
 """The events of a process watch: in words for people, and in facts that an alarm stands on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
-from edge.analytics.condition.gate import CONFIRM
 from edge.analytics.condition.process.charts import Crossing
 from edge.analytics.condition.process.model import F64, ProcessModel, Singles
 from edge.analytics.condition.process.names import CUSUM, EWMA, SPE, T2
@@ -66,18 +65,24 @@ class Events:
         limit: float,
         shares: F64,
         model: mv.Model,
-        mean: F64,
+        window: Sequence[Sequence[Any]],
         state: Mapping[str, Any],
     ) -> Event:
-        """Tell that T² or SPE leaves its limit or is back; `shares` are what each value adds to it."""
+        """Tell that T² or SPE leaves its limit or is back; `shares` are what each value adds to it.
+
+        window: of each row that it stands on, the newest last: its begin, T², SPE and the values
+        """
+        mean = window[-1][-1]
         order = np.argsort(-shares, kind="stable").tolist()
         cause, total = order[0], float(np.maximum(shares, 0).sum()) or 1.0
         named = ", ".join(
             f"{self._tags[place]} {shares[place] / total:.0%}" for place in order[:CAUSES] if shares[place] > 0
         )
         facts: dict[str, Any] = {
-            "rule": rule, "value": value, "limit": limit, "source": SOURCES[rule],
-            "from": iso(at - CONFIRM * self._row_ns), "to": iso(at), "readings": CONFIRM, "contributions": named,
+            "tag": rule, "rule": rule, "value": value, "limit": limit, "unit": "", "source": SOURCES[rule],
+            "clause": SOURCES[rule], "from": iso(window[0][0]), "to": iso(at), "readings": len(window),
+            "values": _words(row[1 if rule == T2 else 2] for row in window), "evidence_rows": self._rows(window),
+            "contributions": named,
             "cause": self._tags[cause], "cause_value": float(mean[cause]), "cause_usual": float(model.mean[cause]),
             "cause_unit": self._units[cause], **state,
         }  # fmt: skip
@@ -86,15 +91,23 @@ class Events:
         message = f"{self._name} {words}: {name} {value:.3g}, the limit is {limit:.3g}"
         return self._alarm(at, is_on, Severity.MEDIUM, message, facts)
 
-    def crossing(self, at: int, crossing: Crossing, model: Singles, state: Mapping[str, Any]) -> Event:
-        """Tell that the chart of one value begins or ends to alarm."""
+    def _rows(self, window: Sequence[Sequence[Any]]) -> str:
+        """Return the values of each tag in the rows of the window."""
+        columns = zip(self._tags, np.array([row[-1] for row in window]).T.tolist(), strict=True)
+        return "; ".join(f"{tag} {_words(column)}" for tag, column in columns)
+
+    def crossing(
+        self, at: int, crossing: Crossing, model: Singles, window: Sequence[Sequence[Any]], state: Mapping[str, Any]
+    ) -> Event:
+        """Tell that the chart of one value begins or ends to alarm. `window`: begin and mean of the last ones."""
         place = crossing.place
         tag, unit, span = self._tags[place], self._units[place], int(model.rows[place]) * self._row_ns
         rule = crossing.rule.upper() if crossing.rule in (EWMA, CUSUM) else crossing.rule.replace("_", " ")
         facts: dict[str, Any] = {
             "tag": tag, "rule": crossing.rule, "value": crossing.value, "limit": crossing.limit, "unit": unit,
-            "source": SOURCES[crossing.rule], "from": iso(at - span), "to": iso(at), "mean_over_s": span / 1e9,
-            "detail": crossing.detail, "usual": float(model.mean[place]), **state,
+            "source": SOURCES[crossing.rule], "clause": SOURCES[crossing.rule], "from": iso(window[0][0]),
+            "to": iso(at), "readings": len(window), "values": _words(value for _, value in window),
+            "mean_over_s": span / 1e9, "detail": crossing.detail, "usual": float(model.mean[place]), **state,
         }  # fmt: skip
         value, limit = (f"{each:.4g} {unit}".strip() for each in (crossing.value, crossing.limit))
         if not crossing.is_on:
@@ -108,6 +121,10 @@ class Events:
     def _alarm(self, at: int, is_on: bool, severity: Severity, message: str, facts: Mapping[str, Any]) -> Event:
         kind = "process_alarm" if is_on else "process_alarm_over"
         return Event(at, self._name, kind, severity if is_on else Severity.INFO, message, facts)
+
+
+def _words(values: Iterable[float]) -> str:
+    return " ".join(f"{value:.6g}" for value in values)
 
 
 def iso(ns: int) -> str:

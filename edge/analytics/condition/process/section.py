@@ -17,6 +17,9 @@ AVERAGED = 6
 ROWS_MIN, ROWS_MAX = 30, 1500
 """Rows that can be learned: fewer tell nothing, more are more than a gateway keeps."""
 
+LEARN_S, LEARN_EVERY_S, LEARN_MIN_S = 6 * 86_400.0, 60.0, 3 * 86_400.0
+"""The default of `learn` with steps of a minute and longer; it is as many rows with shorter ones, but not below."""
+
 
 class WatchRunning(Running):
     """How it is known that the machine runs. While it does not, nothing is learned and nothing is alarmed."""
@@ -43,8 +46,9 @@ class WatchSection(Section):
     state: str | None = None
     """A tag that tells what the machine does, a program or a product: each value is learned apart."""
 
-    learn: Duration = 259_200.0
-    """How long it learns what is usual, of time in which the machine runs, for each speed and state."""
+    learn: Duration | None = None
+    """How long it learns what is usual, of time in which the machine runs, for each speed and state: so long that the
+    weather changes. Default: 6 d, 3 d with steps of 30 s."""
 
     every: Duration = 60.0
     """The step: tags are brought to one time so often. Six steps make a row, three rows an alarm."""
@@ -56,9 +60,16 @@ class WatchSection(Section):
     """`t2`, `spe`: all values together. `ewma`, `cusum`: each alone. By choice also `nelson`, `western_electric`: run
     rules of each alone, and `novelty`: a tag only, how unlike all lately it is."""
 
+    @property
+    def learning(self) -> float:
+        """How long it learns, in s."""
+        if self.learn is not None:
+            return self.learn
+        return max(LEARN_MIN_S, min(LEARN_S, LEARN_S * self.every / LEARN_EVERY_S))
+
     @model_validator(mode="after")
     def _is_enough(self) -> "WatchSection":
-        rows = round(self.learn / (self.every * AVERAGED))
+        rows = round(self.learning / (self.every * AVERAGED))
         least = max(ROWS_MIN, 3 * len(self.tags))
         if rows < least:
             shortest = self.every * AVERAGED * least
@@ -67,7 +78,7 @@ class WatchSection(Section):
                 say("a row is six steps: learn at least {time}, or make `every` shorter", time=f"{shortest:g}s"),
             )
         if rows > ROWS_MAX:
-            longest = self.learn / (ROWS_MAX * AVERAGED)
+            longest = self.learning / (ROWS_MAX * AVERAGED)
             refuse(
                 say("more rows than {count} are learned", count=ROWS_MAX),
                 say("a row is six steps: make `every` at least {time}", time=f"{longest:.3g}s"),
@@ -111,7 +122,7 @@ def plan(name: str, watch: WatchSection, units: dict[str, str], zones: list[str]
         "running": running,
         "speed": watch.speed,
         "state": watch.state,
-        "learn_ns": round(watch.learn * 1e9),
+        "learn_ns": round(watch.learning * 1e9),
         "every_ns": round(watch.every * 1e9),
         "max_age_ns": round((watch.max_age or 5 * watch.every) * 1e9),
         "rules": list(dict.fromkeys(watch.rules)),

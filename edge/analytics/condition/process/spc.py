@@ -114,7 +114,8 @@ class Spc(Operator):
         rule = crossing.rule.upper() if crossing.rule in (EWMA, CUSUM) else crossing.rule.replace("_", " ")
         facts: dict[str, Any] = {
             "tag": self._tag, "rule": crossing.rule, "value": crossing.value, "limit": crossing.limit, "unit": unit,
-            "source": SOURCES[crossing.rule], "detail": crossing.detail, "from": iso(self._last[0][0]), "to": iso(at),
+            "source": SOURCES[crossing.rule], "clause": SOURCES[crossing.rule], "detail": crossing.detail,
+            "from": iso(self._last[0][0]), "to": iso(at),
             "readings": len(self._last), "values": " ".join(f"{value:.6g}" for _, value in self._last),
         }  # fmt: skip
         value, limit = (f"{each:.6g} {unit}".strip() for each in (crossing.value, crossing.limit))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.analytics.condition.gate import Confirmed, Gate
+from edge.analytics.condition.gate import CONFIRM, Confirmed, Gate
 from edge.analytics.condition.process.charts import Charts
 from edge.analytics.condition.process.events import Events
 from edge.analytics.condition.process.model import ProcessModel, learn
@@ -29,6 +29,8 @@ STATES_MAX = 16
 """Speeds and states a watch learns; in others nothing is judged."""
 
 NOVELTY_MAX = 9.0
+EVIDENCE = 15
+"""Means of a value that its alarm shows; the longest run rule looks at so many."""
 
 
 class _State:
@@ -38,6 +40,8 @@ class _State:
         self.rows: list[F64] = []
         self.model: ProcessModel | None = None
         self.charts = Charts(width, set(rules))
+        self.last_rows: list[list[Any]] = []  # begin, T², SPE and values of the last ones
+        self.last_means: list[list[list[Any]]] = [[] for _ in range(width)]  # of each value begin and mean
 
 
 class ProcessWatch(Operator):
@@ -197,18 +201,25 @@ class ProcessWatch(Operator):
         if self._blind.feed(bool(missing)):
             self._tell_blind(out, end, missing)
         if not missing:
-            self._judge_together(out, end, model.together, mean)
+            self._judge_together(out, end, known, model.together, mean)
         stepped, crossings = known.charts.feed(mean, model.alone)
+        for place in np.flatnonzero(stepped).tolist():
+            begin = end - int(model.alone.rows[place]) * self._every * AVERAGED
+            window = [*known.last_means[place], [begin, float(known.charts.means[place])]]
+            known.last_means[place] = window[-EVIDENCE:]
         for crossing in crossings:
-            out.events.append(self._events.crossing(end, crossing, model.alone, self._state_facts()))
+            window = known.last_means[crossing.place]
+            out.events.append(self._events.crossing(end, crossing, model.alone, window, self._state_facts()))
         for rule in (EWMA, CUSUM):
             if rule in self._rules:
                 for place, score in enumerate(known.charts.scores(rule, model.alone).tolist()):
                     if stepped[place]:
                         self._tell(out, f"{rule}_{flat(self._tags[place])}", end, score)
 
-    def _judge_together(self, out: Derived, end: int, model: mv.Model, mean: F64) -> None:
+    def _judge_together(self, out: Derived, end: int, known: _State, model: mv.Model, mean: F64) -> None:
         (t2,), (spe,) = mv.statistics(model, mean[None])
+        row = [end - self._every * AVERAGED, float(t2), float(spe), mean.tolist()]
+        known.last_rows = [*known.last_rows, row][-CONFIRM:]
         shares: dict[str, F64] = {}
         for rule, value, limit in ((T2, float(t2), model.t2_limit), (SPE, float(spe), model.spe_limit)):
             if rule not in self._rules:
@@ -219,7 +230,7 @@ class ProcessWatch(Operator):
                 continue
             if not shares:
                 shares = dict(zip((T2, SPE), mv.contributions(model, mean), strict=True))
-            self._tell_together(out, end, rule, value, limit, shares[rule], model, mean)
+            self._tell_together(out, end, rule, value, limit, shares[rule], model, known)
         if self._trees is not None:
             familiar = self._trees.feed((mean - model.mean) / model.scale)
             # Not a number until a window is full; zero is where nothing ever was.
@@ -228,10 +239,11 @@ class ProcessWatch(Operator):
                 self._tell(out, NOVELTY, end, min(NOVELTY_MAX, score))
 
     def _tell_together(
-        self, out: Derived, end: int, rule: str, value: float, limit: float, shares: F64, model: mv.Model, mean: F64
+        self, out: Derived, end: int, rule: str, value: float, limit: float, shares: F64, model: mv.Model, known: _State
     ) -> None:
         is_on = self._confirmed[rule].is_on
-        event = self._events.together(end, is_on, rule, value, limit, shares, model, mean, self._state_facts())
+        window = known.last_rows
+        event = self._events.together(end, is_on, rule, value, limit, shares, model, window, self._state_facts())
         out.events.append(event)
         if is_on or not any(each.is_on for each in self._confirmed.values()):
             self._tell(out, "cause", end, str(event.facts["contributions"]) if is_on else "")
@@ -282,6 +294,8 @@ class ProcessWatch(Operator):
                     b"".join(row.tobytes() for row in known.rows),
                     known.model.state() if known.model else None,
                     known.charts.state(),
+                    known.last_rows,
+                    known.last_means,
                 ]
                 for key, known in sorted(self._states.items())
             },
@@ -299,11 +313,13 @@ class ProcessWatch(Operator):
         self._blind = Confirmed(*state["blind"])
         if self._trees is not None:
             self._trees.restore(state["trees"])
-        for key, (rows, model, charts) in state["states"].items():
+        for key, (rows, model, charts, *last) in state["states"].items():
             known = self._states[key] = _State(len(self._tags), self._rules)
             known.rows = list(np.frombuffer(rows, np.float32).reshape(-1, len(self._tags)).copy())
             known.model = ProcessModel.of(model) if model else None
             known.charts.restore(charts)
+            if last:  # states of before had none
+                known.last_rows, known.last_means = ([*each] for each in last)
         return ()
 
     def view(self) -> Any:
