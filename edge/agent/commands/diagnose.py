@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.picture:
         from edge.agent.commands.diagnose_picture import draw
 
-        draw(arguments.picture, samples, rate, rpm, result)
+        draw(arguments.picture, arguments.file.name, samples, rate, rpm, result)
     shown = as_json(result, notes)
     print(json.dumps(shown, ensure_ascii=False) if arguments.json else _text(shown))
     return 0

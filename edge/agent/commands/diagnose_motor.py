@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace, recording: Recording, rate_hz: float, not
     if arguments.picture:
         from edge.agent.commands.diagnose_picture import draw_motor
 
-        draw_motor(arguments.picture, block, rate_hz, found)
+        draw_motor(arguments.picture, arguments.file.name, block, rate_hz, found)
     print(json.dumps(shown, ensure_ascii=False) if arguments.json else _text(shown))
     return 0
 

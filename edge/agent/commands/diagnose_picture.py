@@ -26,8 +26,8 @@ COLOURS = {"bpfo": "tab:red", "bpfi": "tab:orange", "bsf2": "tab:green", "ftf": 
 POINTS_MAX = 200_000
 
 
-def draw(path: Path, block: NDArray[np.float64], rate_hz: float, rpm: float, result: Diagnosis) -> None:
-    """Write the picture; the ending of the file chooses its format.
+def draw(path: Path, name: str, block: NDArray[np.float64], rate_hz: float, rpm: float, result: Diagnosis) -> None:
+    """Write the picture of the record of this name; the ending of the file chooses its format.
 
     Raises:
         WrongInput: matplotlib is missing, the ending is no format it knows, or the file cannot be written.
@@ -38,7 +38,7 @@ def draw(path: Path, block: NDArray[np.float64], rate_hz: float, rpm: float, res
     places, heights = _outline(block / STANDARD_GRAVITY)
     time.plot(places / rate_hz, heights, linewidth=0.4)
     time.set(xlabel="s", ylabel="g", title="time")
-    title, fonts = _readable(f"{path.stem} · ")
+    title, fonts = _readable(f"{name} · ")
     figure.suptitle(title + result.verdict.fault, fontsize=14, family=fonts)
     figure.supxlabel(evidence, fontsize=9, family=evidence_fonts)
     good = np.where(np.isfinite(block), block, 0.0)
@@ -47,7 +47,7 @@ def draw(path: Path, block: NDArray[np.float64], rate_hz: float, rpm: float, res
     spectrum.semilogy(places * frequencies[1], heights, linewidth=0.4)
     spectrum.set(xlabel="Hz", ylabel="g (peak)", title="spectrum")
     if result.lines:
-        name, best = max(result.lines.items(), key=lambda item: item[1].level_db)
+        strongest, best = max(result.lines.items(), key=lambda item: item[1].level_db)
         judged = middle(good, rate_hz, rpm)
         hz = rate_hz / judged.size
         amplitudes = envelope_spectrum(band_envelope(whitened(judged), hz, best.band))
@@ -59,7 +59,7 @@ def draw(path: Path, block: NDArray[np.float64], rate_hz: float, rpm: float, res
             for harmonic in range(1, HARMONICS + 1):
                 label = f"{family.upper()} {at:.1f} Hz, {line.level_db:.1f} dB" if harmonic == 1 else None
                 envelope.axvline(
-                    harmonic * at, color=COLOURS[family], alpha=0.6 if family == name else 0.25,
+                    harmonic * at, color=COLOURS[family], alpha=0.6 if family == strongest else 0.25,
                     linestyle="--", linewidth=1, label=label,
                 )  # fmt: skip
         envelope.axvline(rpm / 60, color="grey", linewidth=0.8, label=f"1x {rpm / 60:.2f} Hz")
@@ -71,9 +71,11 @@ def draw(path: Path, block: NDArray[np.float64], rate_hz: float, rpm: float, res
     _save(figure, path)
 
 
-def draw_motor(path: Path, block: NDArray[np.float64], rate_hz: float, found: CurrentSpectrum | None) -> None:
-    """Write the picture of a motor's current: time, and the spectrum to twice the supply with its lines marked, where
-    it was judged.
+def draw_motor(
+    path: Path, name: str, block: NDArray[np.float64], rate_hz: float, found: CurrentSpectrum | None
+) -> None:
+    """Write the picture of the record of this name, a motor's current: time, and the spectrum to twice the supply with
+    its lines marked, where it was judged.
 
     Raises:
         WrongInput: as `draw`.
@@ -83,15 +85,15 @@ def draw_motor(path: Path, block: NDArray[np.float64], rate_hz: float, found: Cu
     places, heights = _outline(block)
     time.plot(places / rate_hz, heights, linewidth=0.4)
     time.set(xlabel="s", ylabel="A", title="time")
-    title, fonts = _readable(path.stem)
+    title, fonts = _readable(name)
     figure.suptitle(title, fontsize=14, family=fonts)
     frequencies, power = power_spectrum(np.where(np.isfinite(block), block, 0.0), rate_hz)
     highest = int(power[1:].argmax()) + 1
     decibel = 10 * np.log10(np.maximum(power / max(power[highest], 1e-30), 1e-12))
     supply = found.supply_hz if found else frequencies[highest]
     spectrum.plot(frequencies, decibel, linewidth=0.5, color="black")
-    for number, (name, line) in enumerate((found.lines if found else {}).items()):
-        label = f"{name} {line.hz:.2f} Hz, {line.level_db:.1f} dB"
+    for number, (term, line) in enumerate((found.lines if found else {}).items()):
+        label = f"{term} {line.hz:.2f} Hz, {line.level_db:.1f} dB"
         style = "-" if line.is_visible else ":"
         spectrum.axvline(line.hz, color=f"C{number % 10}", linestyle=style, alpha=0.6, linewidth=1, label=label)
     if found and found.lines:
