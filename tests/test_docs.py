@@ -5,11 +5,12 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 
-from edge.agent.cli import parser
+from edge.agent.cli import main, parser
 
 ROOT = Path(__file__).parents[1]
 READMES = ["README.md", "README.zh-CN.md"]
@@ -70,6 +71,83 @@ def test_the_readmes_make_targets_exist_and_the_demo_target_runs_the_demo() -> N
         assert shown.returncode == 0, shown.stderr
         assert f"\n{target}:" in makefile
         assert ("yulink demo" if target == "demo" else "pytest") in shown.stdout
+
+
+SURROUNDINGS = {
+    "site": "site: chongqing/plant-1",
+    "devices": """
+every: 1s
+devices:
+  cnc-07:
+    modbus: tcp://127.0.0.1:5020
+    tags: {load: {at: input/0, unit: "%"}, spindle_temp: {at: input/1, unit: degC}}
+  gauge: {modbus: 'tcp://127.0.0.1:5021', tags: {bore: {at: input/0, type: f32, unit: mm}}}
+  hall: {modbus: 'tcp://127.0.0.1:5022', tags: {temperature: {at: input/0, unit: degC}}}
+  plc-1: {modbus: 'tcp://127.0.0.1:5026', tags: {pump_running: {at: discrete/0}, pump_rpm: {at: input/0, unit: rpm}}}
+  press:
+    modbus: tcp://127.0.0.1:5023
+    tags: {running: {at: discrete/0}, part_count: {at: input/0}, parts: {at: input/1}}
+  pump-3:
+    modbus: tcp://127.0.0.1:5024
+    tags:
+      {current: {at: input/0, unit: A}, pressure: {at: input/1, unit: bar}, flow: {at: input/2, unit: m3/h},
+       temperature: {at: input/3, unit: degC}}
+  spindle: {modbus: 'tcp://127.0.0.1:5025', tags: {running: {at: discrete/0}}}
+""",
+}
+MACHINE = """
+  m:
+    opcua: opc.tcp://127.0.0.1:4840
+    tags:
+      de: {node: ns=2;s=de, rate: 25.6 kHz, unit: g}
+      feed_active: {node: ns=2;s=feed_active, type: bool}
+      spindle_load: {node: ns=2;s=spindle_load, unit: "%"}
+      z_load: {node: ns=2;s=z_load, unit: "%"}
+      tool_number: {node: ns=2;s=tool_number}
+      insert_counter: {node: ns=2;s=insert_counter}
+      program: {node: ns=2;s=program}
+      block: {node: ns=2;s=block}
+"""
+"""What stands around a block that is a part of a configuration: the devices that its pages speak of."""
+
+
+def completed(block: str) -> str:
+    """Return a whole configuration around a block of a page."""
+    block = textwrap.dedent(block)
+    if block.startswith("machine:"):
+        current = "      i1: {node: ns=2;s=i1, rate: 25.6 kHz, unit: A}\n" if "motor:" in block else ""
+        wanted = ["standard: none", "rpm: 1480"] + ["group: 2", "support: rigid"] * ("iso20816" in block)
+        missing = [f"{each}\n" for each in wanted if each.split(":")[0] + ":" not in block]
+        return (
+            "\n".join(SURROUNDINGS.values())
+            + MACHINE
+            + current
+            + textwrap.indent(f"{block}  {'  '.join(missing)}", "    ")
+        )
+    return (
+        "\n".join(text for key, text in SURROUNDINGS.items() if not re.search(rf"^{key}:", block, re.M)) + "\n" + block
+    )
+
+
+PAGES = [
+    str(page.relative_to(ROOT))
+    for page in sorted([*(ROOT / "docs").glob("*.md"), *(ROOT / "drivers").glob("*/README.md")])
+    if "```yaml\n" in page.read_text("utf-8")
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_configuration_on_a_page_passes_check(page: str, plant: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for block in blocks(page, "yaml"):
+        (plant / "plant.yaml").write_text(completed(block), "utf-8")
+        assert main(["check", "--offline", str(plant / "plant.yaml")]) == 0, block + capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.replace(".md", ".zh-CN.md") in PAGES])
+def test_both_languages_of_a_page_carry_the_same_configuration(page: str) -> None:
+    plain = [[re.sub(r" +#.*", "", each) for each in blocks(name, "yaml")]
+             for name in (page, page.replace(".md", ".zh-CN.md"))]  # fmt: skip
+    assert plain[0] == plain[1]
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:

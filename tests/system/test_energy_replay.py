@@ -244,3 +244,23 @@ def test_a_steel_plants_totals_by_rate_are_those_of_pandas(tmp_path: Path) -> No
         ours[rate] = sum(figures(lines, f"m.energy_{rate}_1d").values())
     for rate, value in expected.items():
         assert ours[str(rate)] == pytest.approx(value, rel=1e-9)
+
+
+def test_electricity_that_is_given_back_is_neither_bought_nor_billed(tmp_path: Path) -> None:
+    begin = datetime(2026, 3, 2)
+    config = """
+energy:
+  meters: {m: {energy: m.energy}, given_back: {energy: m.energy_export}}
+  sums: {net: {of: {m: 1, given_back: -1}}}
+  tariff: {prices: {flat: 1}, hours: [{rate: flat}]}
+  area: 重庆
+"""
+    devices = "      energy_export: {at: holding/20, type: f64, unit: kWh}\n"
+    end, step = begin + timedelta(days=1, minutes=30), timedelta(minutes=30)
+    rows = steady("energy", begin, end, 245.0, step) + steady("energy_export", begin, end, 49.0, step)
+    lines = replay(tmp_path, devices + config, rows)
+    day = "2026-03-01T16:00:00.000000Z"
+    assert figures(lines, "net.energy_1d")[day] == pytest.approx(192.0)
+    assert figures(lines, "site.co2_1d")[day] == pytest.approx(240 * 0.5581)
+    assert not figures(lines, "given_back.cost_1d")
+    assert figures(lines, "m.cost_1d")[day] == pytest.approx(240.0)

@@ -58,6 +58,8 @@ class MeterPlanner:
         factor = powers[unit] if integrate else registers[unit]
         if given.gas is not None:
             factor *= 273.15 / (273.15 + given.gas.temperature) * given.gas.pressure / 101.325
+        comes_in = not is_below and "export" not in path.rpartition(".")[2]
+        billed = comes_in if given.billed is None else given.billed
         meter: dict[str, Any] = {
             "name": name,
             "carrier": given.carrier,
@@ -68,8 +70,8 @@ class MeterPlanner:
             "modulus": given.rolls_over_at or 0.0,
             "top": given.max / 3600 / (factor * given.ratio) if given.max and not integrate else None,
             "changes": self._changes(given, factor),
-            "tariff": given.carrier == "electricity" and (not is_below if given.billed is None else given.billed),
-            "bought": given.bought if given.bought is not None else not is_below and given.carrier not in MADE_HERE,
+            "tariff": given.carrier == "electricity" and billed,
+            "bought": given.bought if given.bought is not None else comes_in and given.carrier not in MADE_HERE,
             "class": given.accuracy,
             "level": given.level or min(self._depth(name) + 1, 3),
             "calibrated_until": given.calibrated_until.isoformat() if given.calibrated_until else None,

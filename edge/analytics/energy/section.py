@@ -278,10 +278,11 @@ class Meter(Section):
 
     bought: bool | None = None
     """Whether it comes from outside, and so counts in the site's coal and CO2. Default: meters that are in no other
-    one, but for compressed air, softened and deaerated water: what makes them is counted already."""
+    one, but for compressed air, softened and deaerated water: what makes them is counted already; and but for what is
+    given away, registers whose tag says `export`."""
 
     billed: bool | None = None
-    """Whether the tariff is applied. Default: meters of electricity that are in no other one."""
+    """Whether the tariff is applied. Default: meters of electricity that are in no other one, and are no `export`."""
 
 
 class GasState(Section):
