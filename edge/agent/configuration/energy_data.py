@@ -78,6 +78,11 @@ class DataPlanner:
         if self._section.factors and self._section.factors not in sets:
             hint = say("there are: {names}", names=", ".join(sorted(sets)))
             self._wrong(("factors",), say("there is no factor set {name!r}", name=self._section.factors), hint)
+        areas = sorted({row.area for row in rows} - {""})
+        if self._section.area and self._section.area not in areas:
+            message = say("no factor is of the area {name!r}", name=self._section.area)
+            hint = say("there are: {names}; without `area` the nation's factors hold", names=", ".join(areas))
+            self._wrong(("area",), message, hint)
         carriers = {meter.carrier for meter in self._section.meters.values()} | {"electricity"}
         return [
             {

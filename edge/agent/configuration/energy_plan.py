@@ -105,11 +105,28 @@ class _Planner:
                 names.setdefault(demand.meter, ("demand", "meter"))
         return names
 
+    def _check_tree(self) -> None:
+        """Tell meters that hang below two others, or below themselves: their energy would count twice."""
+        above = dict[str, str]()
+        for parent, children in self._section.tree.items():
+            for number, child in enumerate(children):
+                place, other = ("tree", parent, number), above.setdefault(child, parent)
+                if other != parent or child in children[:number]:
+                    message = say("{name} hangs below {other} already", name=child, other=other)
+                    self._wrong(place, message, say("a meter hangs below one other, once"))
+        for parent, children in self._section.tree.items():
+            name, seen = parent, set[str]()
+            while name in above and name not in seen:
+                seen.add(name)
+                name = above[name]
+            if name == parent and seen:
+                self._wrong(("tree", parent), say("{name} hangs below itself", name=parent), say("take it out"))
+                return
+
     def _virtual(self, names: Mapping[str, Any]) -> list[dict[str, Any]]:
         found = []
+        self._check_tree()
         for parent, children in self._section.tree.items():
-            if parent in children:
-                self._wrong(("tree", parent), say("{name} hangs below itself", name=parent), say("take it out"))
             parts = [[parent, 1.0], *([child, -1.0] for child in dict.fromkeys(children))]
             unit = UNITS[unit_key(self._section.meters.get(parent, Meter()).carrier)][0]
             found.append({"name": parent, "tag": "residual", "unit": unit, "parent": parent, "parts": parts})

@@ -221,7 +221,12 @@ class Statement:
             return
         self._verdicts[virtual.name] = found.verdict
         severity = Severity.INFO if found.verdict is Verdict.WITHIN_TOLERANCE else Severity.MEDIUM
-        message = f"{virtual.name}: {found.residual:.1f} of {found.parent:.1f} {virtual.unit} are in no meter below"
+        words = {
+            Verdict.WITHIN_TOLERANCE: f"agrees with the meters below: {found.residual:+.1f}",
+            Verdict.UNMETERED_LOAD: f"{found.residual:.1f} are in no meter below",
+            Verdict.CHILDREN_EXCEED_PARENT: f"the meters below show {-found.residual:.1f} more",
+        }[found.verdict]
+        message = f"{virtual.name}: {words}, of {found.parent:.1f} {virtual.unit}; tolerance {found.tolerance:.1f}"
         facts = {name: round(getattr(found, name), 6) for name in ("residual", "tolerance", "parent", "children")}
         facts = {"verdict": found.verdict, **facts}
         out.events.append(Event(self._figures.tick, virtual.name, "energy_balance", severity, message, facts))
