@@ -114,7 +114,7 @@ class _Planner:
                 if other != parent or child in children[:number]:
                     message = say("{name} hangs below {other} already", name=child, other=other)
                     self._wrong(place, message, say("a meter hangs below one other, once"))
-        for parent, children in self._section.tree.items():
+        for parent in self._section.tree:
             name, seen = parent, set[str]()
             while name in above and name not in seen:
                 seen.add(name)
