@@ -9,11 +9,15 @@ from typing import Any
 
 import aiosqlite
 
-from buffer.schema import APPLICATION_ID, VERSION, number, open_reader
+from buffer.schema import APPLICATION_ID, EVENT_KIND, VERSION, number, open_reader
 from buffer.vault import Vault
+from edge.core.batch import Event
 from edge.core.catalogue import Catalogue, Tag, ValueKind
-from edge.core.errors import LogError
+from edge.core.errors import CorruptSegment, LogError
 from edge.core.language import say
+
+_EVENTS_MAX = 1000
+"""How many are fetched at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,21 @@ class View:
     async def fetch(self, query: str, parameters: tuple[Any, ...] = ()) -> Iterable[Any]:
         """Run a query and return all rows."""
         return await self._db.execute_fetchall(query, parameters)
+
+    async def events(self, after: int) -> list[tuple[int, Event | None]]:
+        """Return the next events behind a position, with theirs; None for one that is corrupt. Empty at the end."""
+        found = list[tuple[int, Event | None]]()
+        for position, body in await self.fetch(
+            "SELECT position, data FROM segment LEFT JOIN body USING (position)"
+            f" WHERE position > ? AND kind = {EVENT_KIND} ORDER BY position LIMIT {_EVENTS_MAX}",
+            (after,),
+        ):
+            try:
+                record = self.vault.read(position, body or b"")
+            except CorruptSegment:
+                record = None
+            found.append((position, record if isinstance(record, Event) else None))
+        return found
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ import pytest
 from buffer.log import open_log
 from edge.agent.app import LOG_NAME
 from edge.agent.cli import main
-from edge.core.batch import Batch, Lane
+from edge.core.batch import Batch, Event, Lane, Severity
 from edge.core.catalogue import ValueKind
 from edge.core.clock import SystemClock
 from edge.core.interval import Level, level_of
@@ -46,6 +46,14 @@ async def _keep(path: Path) -> None:
         follower = log.followers["analytics"]
         for each in (batch, again):
             await follower.commit(follower.position, b"", [], [(Level.DAY, each)])
+        facts = {"document": "No. 14"}
+        events = [
+            Event(DAYS[2], "incomer", "tariff_in_use", Severity.INFO, "by No. 14", facts),
+            Event(DAYS[1], "press", "register_reset", Severity.MEDIUM, "began again", {}),
+            Event(DAYS[1], "press", "alarm_raised", Severity.HIGH, "hot", {}),
+            Event(DAYS[3], "incomer", "tariff_in_use", Severity.INFO, "later", {}),
+        ]
+        await log.append(events)
 
 
 def test_days_of_a_meter_are_the_plants_days(plant: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,3 +118,18 @@ def test_a_figure_names_the_tags_it_was_made_of(plant: list[str], capsys: pytest
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["inputs"] for line in lines if line["device"] == "incomer"] == [["incomer.energy"]] * 2
     assert [line["inputs"] for line in lines if line["device"] == "press"] == [[]] * 2  # no longer configured
+
+
+def test_events_say_what_figures_rest_on(plant: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["energy", *plant, "--events"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "2026-01-02 00:00:00  press: began again",
+        "2026-01-03 00:00:00  incomer: by No. 14",
+    ]
+    assert main(["energy", *plant, "incomer", "--events", "--json"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["event"]["facts"] == {"document": "No. 14"}
+    assert main(["energy", *plant, "press", "--events", "--csv"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "2026-01-02T00:00:00+08:00,press,register_reset,500,began again,{}"
+    ]

@@ -172,7 +172,11 @@ def _add_energy(commands: Commands) -> None:
     )
     energy.add_argument("--from", dest="begin", default="", metavar="TIME", help=say("the first, in the plant's time"))
     energy.add_argument("--to", dest="end", default="", metavar="TIME", help=say("up to, but not with; default: now"))
-    energy.add_argument("--meters", action="store_true", help=say("show the register of meters instead"))
+    instead = energy.add_mutually_exclusive_group()
+    instead.add_argument("--meters", action="store_true", help=say("show the register of meters instead"))
+    instead.add_argument(
+        "--events", action="store_true", help=say("show what figures rest on instead: factors, tariffs, resets, bills")
+    )
     form = energy.add_mutually_exclusive_group()
     form.add_argument(
         "--json", dest="form", action="store_const", const="json", help=say("print one JSON object a line")
@@ -189,6 +193,10 @@ def _energy(arguments: argparse.Namespace) -> int:
         from edge.agent.commands.energy_register import run as run_register
 
         return run_register(arguments.config, arguments.device, form)
+    if arguments.events:
+        from edge.agent.commands.energy_events import run as run_events
+
+        return run_events(arguments.config, arguments.data_dir, arguments.device, begin, end, form)
     return run(arguments.config, arguments.data_dir, arguments.device, arguments.level, begin, end, form)
 
 

@@ -53,16 +53,22 @@ def run(config: Path, data_dir: Path, device: str | None, level: str, begin: str
     """Print figures, oldest first, as a table, or as "csv" or "json" lines. Returns the exit code."""
     settings = load(config, offline=True)
     zone = ZoneInfo(settings.timezone)
-    last = _time("--to", end, zone) if end else SystemClock().now()
-    first = _time("--from", begin, zone) if begin else last - round(_SHOWN_DAYS[Level(level)] * 86_400 * _NS)
-    if last <= first:
-        raise WrongInput(say("--to is not after --from"), say("both are local times of the plant"))
+    first, last = span(begin, end, zone, _SHOWN_DAYS[Level(level)])
     wanted = Wanted(device, Level(level), first, last)
     write = _WRITERS[how](sys.stdout, zone, inputs_of(settings.analytics))
     found = asyncio.run(_print(data_dir / LOG_NAME, settings.log_secrets(), wanted, write))
     if not found and how == "table":
         print(say("there are no figures of this level for this time"))
     return 0
+
+
+def span(begin: str, end: str, zone: ZoneInfo, days: float) -> tuple[int, int]:
+    """Return the instants of `--from` and `--to`; without them now, and so many days before."""
+    last = _time("--to", end, zone) if end else SystemClock().now()
+    first = _time("--from", begin, zone) if begin else last - round(days * 86_400 * _NS)
+    if last <= first:
+        raise WrongInput(say("--to is not after --from"), say("both are local times of the plant"))
+    return first, last
 
 
 async def _print(path: Path, secrets: tuple[str | None, str | None], wanted: Wanted, write: "_Writer") -> int:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from edge.agent.commands.event_line import as_line, as_text
 from edge.agent.commands.recorded import Recording, near, read
 from edge.agent.configuration.loader import load
 from edge.agent.configuration.rules import rules_of
@@ -145,17 +146,7 @@ def _reading(output: Output, reading: Reading, *, jsonl: bool) -> str:
 
 
 def _event(event: Event, *, jsonl: bool) -> str:
-    if not jsonl:
-        return f"{iso8601(event.ts)} {event.source}: {' '.join(event.message.split())}"
-    told = {
-        "ts": iso8601(event.ts),
-        "source": event.source,
-        "kind": event.kind,
-        "severity": int(event.severity),
-        "text": event.message,
-        "facts": dict(event.facts),
-    }
-    return json.dumps({"event": told}, ensure_ascii=False)
+    return as_line(event) if jsonl else f"{iso8601(event.ts)} {as_text(event)}"
 
 
 class _Lines:
