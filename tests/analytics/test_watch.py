@@ -263,15 +263,15 @@ def test_state_and_speed_may_come_from_another_device(tmp_path: Path) -> None:
     assert build(settings.analytics).inputs == ["plc-1.rpm", "pump-3.velocity"]
     (plan,) = next(part for part in settings.analytics["parts"] if part["kind"] == "condition")["settings"]["machines"]
     paths = MachineWatch(plan).inputs
-    # It stands, begins to turn at second 100, and is judged from 160 on, at the speed that the PLC tells.
+    # It stands, begins to turn at second 100, and is judged from 220 on, at the speed that the PLC tells.
     turns, rpm, velocity = (paths.index(path) for path in ("drive.turns", "plc-1.rpm", "pump-3.velocity"))
-    seconds = np.arange(0, 300, 5)
+    seconds = np.arange(0, 360, 5)
     slots = np.tile([turns, rpm, velocity], len(seconds)).tolist()
     values = np.stack([seconds >= 100, np.where(seconds >= 100, 1450, 0), np.full(len(seconds), 5.0)], axis=1)
     rows = Rows.of(slots, np.repeat(T0 + seconds * S, 3).tolist(), values.ravel().tolist())
-    found = check_operator(lambda: MachineWatch(plan), rows, T0 + 300 * S, rounds=2)
+    found = check_operator(lambda: MachineWatch(plan), rows, T0 + 360 * S, rounds=2)
     (event,) = found.events
-    assert (event.facts["rule"], event.facts["from"]) == ("zone", "2026-01-01T00:02:40.000000Z")
+    assert (event.facts["rule"], event.facts["from"]) == ("zone", "2026-01-01T00:03:40.000000Z")
 
 
 def test_a_broken_sensor_is_told_and_not_judged() -> None:

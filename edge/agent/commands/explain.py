@@ -88,6 +88,7 @@ def explanation(device: Device, machine: MachineSection) -> dict[str, Any]:
     if machine.operations is not None:
         found["operations"] = machine.operations.plan(device.section.tags)
     gate = machine.gate(device.section.tags)
+    found["speed"] = machine.speed
     found["running"] = None if gate is None else {"tag": gate.tag, "above": gate.above, "for_s": gate.hold}
     return found
 
@@ -158,6 +159,7 @@ def _text(found: dict[str, Any]) -> str:
         rows += ["", *_operation_rows(found["operations"])]
     gate = found["running"]
     rows += ["", say("runs always, as far as is known") if gate is None else _gate_row(gate)]
+    rows += [say("its speed is that of {tag}", tag=found["speed"])] if found["speed"] else []
     return "\n".join(rows)
 
 

@@ -71,7 +71,7 @@ class Running(Section):
     above: Annotated[str, BeforeValidator(_with_unit, json_schema_input_type=str)] | None = None
     """It runs while the value is above this, with the tag's unit: `4 A`. It stops below nine tenths of it."""
 
-    hold: Annotated[Duration, Field(alias="for")] = 60.0
+    hold: Annotated[Duration, Field(alias="for")] = 120.0
     """How long it must run before it is judged: starting is no state to judge. Less only for machines that are up to
     speed at once, or that run for less than minutes."""
 
