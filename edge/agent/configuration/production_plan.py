@@ -15,7 +15,7 @@ from edge.analytics.expression.deadband import has_limit
 from edge.analytics.expression.syntax import ExpressionError, parse, refs
 from edge.analytics.production.names import TEXT, figures_of, programmes_of
 from edge.analytics.production.section import PartCounter, Production, Shift, StateRule, edges_of
-from edge.analytics.production.terms import STATES
+from edge.analytics.production.terms import OTHER, STATES
 from edge.core.errors import Problem
 from edge.core.language import say
 
@@ -84,6 +84,7 @@ class ProductionPlanner:
         if not rules and given.use is None:
             hint = say("write `states`, or `use` a ready mapping")
             self._wrong((name,), say("nothing says in which state {machine} is", machine=name), hint, on="key")
+        self._check_cycles(name, given)
         return {
             "machine": name,
             "timezone": self._sections.timezone,
@@ -104,6 +105,16 @@ class ProductionPlanner:
             "calendar": self._calendar(),
             "late_ns": round((self._energy or {"late_s": 3600.0})["late_s"] * 1e9) + _LATE_MORE_NS,
         }
+
+    def _check_cycles(self, name: str, given: Production) -> None:
+        """Tell cycles that nothing would ever be measured by."""
+        cycles = given.ideal_cycle or {}
+        if cycles and given.parts is None and given.good is None:
+            message = say("there is an ideal cycle, and nothing counts parts")
+            self._wrong((name, "ideal_cycle"), message, say("write `parts`"), on="key")
+        elif given.programme is None and cycles.keys() - {OTHER}:
+            message = say("there are cycles by programme, and nothing tells the programme")
+            self._wrong((name, "ideal_cycle"), message, say("write `programme`, or one cycle for all"), on="key")
 
     def _calendar(self) -> dict[str, Any]:
         if self._energy is not None:
