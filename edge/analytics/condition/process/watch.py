@@ -40,7 +40,6 @@ class _State:
         self.rows: list[F64] = []
         self.model: ProcessModel | None = None
         self.charts = Charts(width, set(rules))
-        self.last_rows: list[list[Any]] = []  # begin, T², SPE and values of the last ones
         self.last_means: list[list[list[Any]]] = [[] for _ in range(width)]  # of each value begin and mean
 
 
@@ -79,6 +78,7 @@ class ProcessWatch(Operator):
         self._last_at = NEVER
         self._told = [NEVER] * len(self.outputs)
         self._confirmed: dict[str, Confirmed] = {rule: Confirmed() for rule in (T2, SPE) if rule in self._rules}
+        self._last_rows: list[list[Any]] = []  # begin, T², SPE and values of those that confirm an alarm
         self._blind = Confirmed()
         self._is_refused = False
         self._cause = ""
@@ -201,7 +201,7 @@ class ProcessWatch(Operator):
         if self._blind.feed(bool(missing)):
             self._tell_blind(out, end, missing)
         if not missing:
-            self._judge_together(out, end, known, model.together, mean)
+            self._judge_together(out, end, model.together, mean)
         stepped, crossings = known.charts.feed(mean, model.alone)
         for place in np.flatnonzero(stepped).tolist():
             begin = end - int(model.alone.rows[place]) * self._every * AVERAGED
@@ -216,10 +216,10 @@ class ProcessWatch(Operator):
                     if stepped[place]:
                         self._tell(out, f"{rule}_{flat(self._tags[place])}", end, score)
 
-    def _judge_together(self, out: Derived, end: int, known: _State, model: mv.Model, mean: F64) -> None:
+    def _judge_together(self, out: Derived, end: int, model: mv.Model, mean: F64) -> None:
         (t2,), (spe,) = mv.statistics(model, mean[None])
         row = [end - self._every * AVERAGED, float(t2), float(spe), mean.tolist()]
-        known.last_rows = [*known.last_rows, row][-CONFIRM:]
+        self._last_rows = [*self._last_rows, row][-CONFIRM:]
         shares: dict[str, F64] = {}
         for rule, value, limit in ((T2, float(t2), model.t2_limit), (SPE, float(spe), model.spe_limit)):
             if rule not in self._rules:
@@ -230,7 +230,7 @@ class ProcessWatch(Operator):
                 continue
             if not shares:
                 shares = dict(zip((T2, SPE), mv.contributions(model, mean), strict=True))
-            self._tell_together(out, end, rule, value, limit, shares[rule], model, known)
+            self._tell_together(out, end, rule, value, limit, shares[rule], model)
         if self._trees is not None:
             familiar = self._trees.feed((mean - model.mean) / model.scale)
             # Not a number until a window is full; zero is where nothing ever was.
@@ -239,10 +239,10 @@ class ProcessWatch(Operator):
                 self._tell(out, NOVELTY, end, min(NOVELTY_MAX, score))
 
     def _tell_together(
-        self, out: Derived, end: int, rule: str, value: float, limit: float, shares: F64, model: mv.Model, known: _State
+        self, out: Derived, end: int, rule: str, value: float, limit: float, shares: F64, model: mv.Model
     ) -> None:
         is_on = self._confirmed[rule].is_on
-        window = known.last_rows
+        window = self._last_rows
         event = self._events.together(end, is_on, rule, value, limit, shares, model, window, self._state_facts())
         out.events.append(event)
         if is_on or not any(each.is_on for each in self._confirmed.values()):
@@ -287,6 +287,7 @@ class ProcessWatch(Operator):
             "zones": dict(sorted(self._zones.items())),
             "told": self._told,
             "confirmed": {rule: each.state() for rule, each in sorted(self._confirmed.items())},
+            "last_rows": self._last_rows,
             "blind": self._blind.state(),
             "trees": self._trees.state() if self._trees else None,
             "states": {
@@ -294,7 +295,6 @@ class ProcessWatch(Operator):
                     b"".join(row.tobytes() for row in known.rows),
                     known.model.state() if known.model else None,
                     known.charts.state(),
-                    known.last_rows,
                     known.last_means,
                 ]
                 for key, known in sorted(self._states.items())
@@ -310,6 +310,7 @@ class ProcessWatch(Operator):
         self._key, self._speed, self._text, self._end, self._last_at, self._is_refused = state["now"]
         self._zones, self._told = dict(state["zones"]), list(state["told"])
         self._confirmed = {rule: Confirmed(*each) for rule, each in state["confirmed"].items()}
+        self._last_rows = [*state.get("last_rows", ())]
         self._blind = Confirmed(*state["blind"])
         if self._trees is not None:
             self._trees.restore(state["trees"])
@@ -319,7 +320,7 @@ class ProcessWatch(Operator):
             known.model = ProcessModel.of(model) if model else None
             known.charts.restore(charts)
             if last:  # states of before had none
-                known.last_rows, known.last_means = ([*each] for each in last)
+                known.last_means = [*last[0]]
         return ()
 
     def view(self) -> Any:
