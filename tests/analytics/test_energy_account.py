@@ -461,3 +461,16 @@ def test_the_document_of_the_tariff_is_told_when_its_edition_changes() -> None:
     told = [(event.facts["valid_from"], event.facts["document"]) for event in derived.events]
     assert told == [("2021-12-01", "No. 14"), ("2025-07-01", "No. 15")]
     assert derived.events[0].facts["prices"] == "flat 0.6, peak 0.96, sharp 1.152, valley 0.228"
+
+
+def test_voltages_that_are_silent_or_bad_have_no_unbalance() -> None:
+    begin, paths = ns("2026-03-02T08:00:00"), ["m.ab", "m.bc", "m.ca"]
+    (account,) = make(plan(meter("m", voltages=paths)))
+    assert isinstance(account, EnergyAccount)
+    bad = 0x80050000
+    read = [(0, 400.0, 0), (0, 410.0, 0), (0, 395.0, 0), (300, 400.0, bad), (300, 410.0, 0), (600, 400.0, 0)]
+    slots = [account.inputs.index(path) for path in (*paths, "m.ab", "m.bc", "m.ab")]
+    rows = Rows.of(slots, [begin + s * S for s, *_ in read], [v for _, v, _ in read], quality=[q for *_, q in read])
+    derived = account.push(rows, begin + 20 * MIN)
+    told = [(reading.ts, round(float(reading.value), 2)) for reading in derived.readings]
+    assert told == [(begin + MIN, 2.2), (begin + 10 * MIN, 2.2)]

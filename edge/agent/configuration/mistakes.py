@@ -48,6 +48,12 @@ def translate(entry: Any, model: type[BaseModel]) -> Problem:
             return Problem(path, say("{given!r} is no date", given=given), hint)
         case "string_pattern_mismatch":
             return Problem(path, say("{given!r} is not a name", given=given), say("letters, digits, ., _ and -"))
+        case "sequence_str":
+            return Problem(
+                path, say("expected {what}", what=say("a list")), say("write [{given}]", given=_short(given))
+            )
+        case "is_instance_of" if context.get("class") == "Sequence":
+            return Problem(path, say("expected {what}", what=say("a list")), say("got {given!r}", given=_short(given)))
         case "too_short":
             return Problem(path, say("nothing is listed here"), say("add at least one"), on="key")
     expected = _EXPECTED.get(kind.removesuffix("_parsing").removesuffix("_type").removesuffix("_from_float"))

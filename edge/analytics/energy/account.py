@@ -83,6 +83,7 @@ class EnergyAccount(Operator):
         self._figures = Figures(self.outputs)
         self._voltages: dict[str, list[int]] = {}
         self._last_voltage: dict[int, float] = {}
+        self._read_voltages: set[str] = set()
         for meter in plan.meters:
             if meter.voltages:
                 self._voltages[meter.name] = [self.inputs.index(path) for path in meter.voltages]
@@ -144,11 +145,14 @@ class EnergyAccount(Operator):
 
     def _take(self, rows: Rows) -> None:
         usable = ~bad_mask(rows.quality)
-        for slots in self._voltages.values():
+        for name, slots in self._voltages.items():
             for slot in slots:
-                shown = np.flatnonzero(usable & (rows.slot == slot) & ~rows.is_old)
+                shown = np.flatnonzero((rows.slot == slot) & ~rows.is_old)
                 if len(shown):
-                    self._last_voltage[slot] = float(rows.value[shown[-1]])
+                    self._read_voltages.add(name)
+                    self._last_voltage.pop(slot, None)
+                    if usable[shown[-1]]:
+                        self._last_voltage[slot] = float(rows.value[shown[-1]])
         for places in self._turns:
             meter = places[rows.slot]
             mine = usable & (meter >= 0)
@@ -196,10 +200,12 @@ class EnergyAccount(Operator):
         self._tell_late(out)
 
     def _give_unbalance(self, out: Derived) -> None:
-        for name, slots in self._voltages.items():
+        for name in sorted(self._read_voltages):
+            slots = self._voltages[name]
             if all(slot in self._last_voltage for slot in slots):
                 percent = voltage_unbalance(*(self._last_voltage[slot] for slot in slots))
                 self._figures.give(out, name, "voltage_unbalance", self._tick, percent)
+        self._read_voltages.clear()
 
     def _tell_late(self, out: Derived) -> None:
         late = self._meters.counts()["late"] + int(self._refused.sum())
@@ -333,6 +339,7 @@ class EnergyAccount(Operator):
             "demand": {name: watch.state() for name, watch in sorted(self._watches.items())},
             "statement": self._statement.state(),
             "voltages": [[self.inputs[slot], value] for slot, value in sorted(self._last_voltage.items())],
+            "read_voltages": sorted(self._read_voltages),
             "posted": self._posted.tolist(),
             "refused": self._refused.tolist(),
             "late": self._late,
@@ -376,6 +383,7 @@ class EnergyAccount(Operator):
         self._last_voltage = {
             self.inputs.index(path): value for path, value in state["voltages"] if path in self.inputs
         }
+        self._read_voltages = self._voltages.keys() & set(state.get("read_voltages", ()))
         self._touched |= self._meters.is_dirty()
         return [spec.name for place, spec in enumerate(self._specs) if place not in places.values()]
 
