@@ -1,7 +1,9 @@
 """YAML files with the place of every key and value, so that each problem can be shown where it stands."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,6 +20,7 @@ FILE_BYTES_MAX = 16 << 20
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 
+_DATE = re.compile(r"(?<![\w-])(\d{4})-(\d{1,2})-(\d{1,2})(?![\w-])")
 _TOKEN = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^']|'')*'|[^,\]}#]*[^\s,\]}#]|.")
 
 
@@ -143,9 +146,13 @@ class Source:
         lines = self._lines[shown]
         if lines and line >= len(lines):
             line, column = len(lines) - 1, len(lines[-1])
-        hint = ""
+        hint, width = "", 1
         words = str(getattr(error, "problem", None) or error).splitlines()[0]
-        if isinstance(error, DuplicateKeyError):
+        if mark is None and (found := _no_date(lines)) is not None:
+            line, column, given = found
+            width = len(given)
+            message, hint = say("{given!r} is no date", given=given), say("write e.g. {example}", example="2026-05-03")
+        elif isinstance(error, DuplicateKeyError):
             message = say("a key stands twice: {words}", words=words.partition(" with value")[0])
             hint = say("remove one of the two")
         else:
@@ -154,7 +161,7 @@ class Source:
             elif isinstance(error, MarkedYAMLError) and "mapping values" in words:
                 hint = say("put the text in quotes, or start a new line after the colon")
             message = say("this is not YAML: {words}", words=words)
-        self.problems.append(self._at(Problem((), message, hint), Span(shown, line + 1, column + 1)))
+        self.problems.append(self._at(Problem((), message, hint), Span(shown, line + 1, column + 1, width)))
 
 
 def _plain(node: Any) -> Any:
@@ -184,3 +191,14 @@ def read_source(path: Path) -> Source:
     else:
         source.add_file(path, str(path))
     return source
+
+
+def _no_date(lines: Sequence[str]) -> tuple[int, int, str] | None:
+    """Return line, column and text of the first date that there is not: YAML does not tell where it stands."""
+    for number, line in enumerate(lines):
+        for match in _DATE.finditer(line.partition(" #")[0]):
+            try:
+                date(*map(int, match.groups()))
+            except ValueError:
+                return number, match.start(), match[0]
+    return None
