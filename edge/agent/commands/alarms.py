@@ -40,12 +40,17 @@ def show(data_dir: Path, *, json_output: bool) -> int:
 
 
 def _show_table(alarms: Sequence[Mapping[str, Any]]) -> None:
+    words = {
+        "active": say("active"), "returned": say("returned"), "pending": say("pending"), "shelved": say("shelved"),
+        "info": say("info"), "low": say("low"), "medium": say("medium"), "high": say("high"),
+        "critical": say("critical"),
+    }  # fmt: skip
     heading = [say("alarm"), say("state"), say("severity"), say("since"), say("acknowledged")]
     rows = [
         [
             each["alarm"],
-            each["state"] + (f", {say('shelved')}" if each["shelved"] and each["state"] != "shelved" else ""),
-            each["severity"],
+            words[each["state"]] + (f", {say('shelved')}" if each["shelved"] and each["state"] != "shelved" else ""),
+            words[each["severity"]],
             iso8601(each["since"]) if each["since"] is not None else "",
             say("yes") if each["acknowledged"] else say("no"),
         ]
