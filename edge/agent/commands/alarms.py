@@ -84,4 +84,4 @@ def _seconds(text: str) -> float:
             if 0 < seconds < 3.2e9:
                 return seconds
             break
-    raise WrongInput(say("{given!r} is not a time", given=text), say("write e.g. {example}", example="8h"))
+    raise WrongInput(say("{given!r} is not a time", given=text), say("write e.g. {example}", example="30min, 8h"))
