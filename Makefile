@@ -67,6 +67,7 @@ $(UV):
 .venv/dev.stamp: .venv/bin/python requirements-dev.lock pyproject.toml
 	@$(UV) pip sync --quiet --compile-bytecode --require-hashes requirements-dev.lock
 	@$(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m edge.analytics.compile_all
 	@touch $@
 
 clean:
