@@ -466,8 +466,7 @@ class Pump:
         """Sleep until something was acknowledged or lost, a deadline passes, or there is something to send."""
         now = self._clock.monotonic()
         until = min((min(flight.deadline, flight.tell_at) for flight in self._flights.values()), default=now + 60)
-        waking = asyncio.create_task(self._wake.wait())
-        awaited: set[asyncio.Task[Any]] = {waking}
+        awaited: set[asyncio.Task[Any]] = {asyncio.create_task(self._wake.wait())}
         if not waiting.done():
             awaited.add(waiting)
         elif room:
@@ -475,10 +474,11 @@ class Pump:
             if not self._outbox.ready(Priority.EVENT):
                 # Something waits for its time; what is more urgent may still come.
                 awaited.add(asyncio.create_task(self._outbox.changed()))
-            await asyncio.sleep(0)  # now they listen; what came just before is seen here
-            if self._outbox.ready(Priority.EVENT):
-                until = now
         try:
+            if waiting.done() and room:
+                await asyncio.sleep(0)  # now they listen; what came just before is seen here
+                if self._outbox.ready(Priority.EVENT):
+                    until = now
             await asyncio.wait(awaited, timeout=max(until - now, 0), return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in awaited - {waiting}:

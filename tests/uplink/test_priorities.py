@@ -153,3 +153,18 @@ def test_the_bucket_never_gives_more_than_its_share(steps: list[tuple[float, int
             share.spend(size)
             spent, largest = spent + size, max(largest, size)
     assert spent <= 0.5 * share.goodput_bytes_s * (clock.monotonic() + 1) + largest
+
+
+@pytest.mark.parametrize("steps", range(4))
+async def test_a_pause_that_is_cancelled_at_any_step_leaves_nothing_running(tmp_path: Path, steps: int) -> None:
+    async with open_plant(tmp_path, mqtt="mqtt://127.0.0.1:1") as (log, pump):
+        await log.append([noisy(0, 10)])
+        waiting = asyncio.create_task(log.outbox().wait())
+        await waiting
+        before = asyncio.all_tasks()
+        pause = asyncio.create_task(pump._pause(waiting, True))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        pause.cancel()
+        await asyncio.wait([pause])
+        assert not {task for task in asyncio.all_tasks() - before if not task.done()}
