@@ -6,7 +6,7 @@ the last state that was committed, and `yulink replay` gives what `yulink run` g
 checks exactly this for any operator.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -17,6 +17,7 @@ from edge.core.batch import Event, Waveform
 from edge.core.catalogue import ValueKind
 from edge.core.data_class import DataClass
 from edge.core.interval import Level
+from edge.core.quality import bad_mask
 
 NEVER = -(2**62)
 """An event time before all others."""
@@ -83,6 +84,18 @@ class Rows:
     def __post_init__(self) -> None:
         if self.waveforms and not self.waveforms_at:
             object.__setattr__(self, "waveforms_at", [wave.ts for _, wave in self.waveforms])
+
+    def numbers_and_blocks(self) -> Iterator[tuple[int, int, float | Waveform]]:
+        """Yield (at, slot, value or block) in order of event time; a bad value as NaN, of one time values first."""
+        blocks = list(zip(self.waveforms, self.waveforms_at, strict=True))[::-1]
+        value = np.where(bad_mask(self.quality), np.nan, self.value)
+        for at, slot, number in zip(self.at.tolist(), self.slot.tolist(), value.tolist(), strict=True):
+            while blocks and blocks[-1][1] < at:
+                (source, wave), when = blocks.pop()
+                yield when, source, wave
+            yield at, slot, number
+        for (source, wave), when in reversed(blocks):
+            yield when, source, wave
 
     @classmethod
     def of(

@@ -95,20 +95,15 @@ class BlockWatch(Operator):
     def push(self, rows: Rows, now: int) -> Derived:
         """Take values and blocks in order of event time; of one time, values first."""
         out = Derived()
-        waves = list(zip(rows.waveforms, rows.waveforms_at, strict=True))
-        for place in range(len(rows)):
-            at = int(rows.at[place])
-            while waves and waves[0][1] < at:
-                (slot, wave), when = waves.pop(0)
-                self._take_wave(out, slot, wave, when)
+        for at, slot, given in rows.numbers_and_blocks():
+            if isinstance(given, Waveform):
+                self._take_wave(out, slot, given, at)
+                continue
             self._finish(out, at - 1)
-            tag = self.tags[int(rows.slot[place])]
-            value = float("nan") if is_bad(int(rows.quality[place])) else float(rows.value[place])
+            tag = self.tags[slot]
             if self.gate is not None and tag == self._gate_tag:
-                self.gate.feed(at, value)
-            self.take_value(tag, at, value)
-        for (slot, wave), when in waves:
-            self._take_wave(out, slot, wave, when)
+                self.gate.feed(at, given)
+            self.take_value(tag, at, given)
         self._finish(out, now)
         return out
 

@@ -119,17 +119,12 @@ class MachineWatch(Operator):
     def push(self, rows: Rows, now: int) -> Derived:
         """Take values and waveforms in order of event time; of one time, values first."""
         out = Derived()
-        waves = list(zip(rows.waveforms, rows.waveforms_at, strict=True))
-        for place in range(len(rows)):
-            at = int(rows.at[place])
-            while waves and waves[0][1] < at:
-                (slot, wave), when = waves.pop(0)
-                self._take_waveform(out, slot, wave, when)
-            self._end_stretches(out, at - 1)
-            value = float("nan") if is_bad(int(rows.quality[place])) else float(rows.value[place])
-            self._take_value(out, self._tags[int(rows.slot[place])], at, value)
-        for (slot, wave), when in waves:
-            self._take_waveform(out, slot, wave, when)
+        for at, slot, given in rows.numbers_and_blocks():
+            if isinstance(given, Waveform):
+                self._take_waveform(out, slot, given, at)
+            else:
+                self._end_stretches(out, at - 1)
+                self._take_value(out, self._tags[slot], at, given)
         self._end_stretches(out, now)
         return out
 
