@@ -1,7 +1,6 @@
 """What the operators of a machine have in common: their tags by name, alarms with all facts, and raw samples."""
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +11,7 @@ from edge.analytics.condition.names import WAVEFORM, Figure
 from edge.analytics.operator import NEVER, Derived, Output, Reading
 from edge.core.batch import Event, Waveform
 from edge.core.catalogue import ValueKind
+from edge.core.clock import iso8601
 from edge.core.data_class import DataClass
 
 
@@ -85,12 +85,12 @@ class Teller:
         unit = unit if place is None else self.outputs[place].unit
         facts: dict[str, Any] = {
             "tag": name, "rule": finding.rule, "value": finding.value, "limit": finding.limit, "unit": unit,
-            "clause": finding.clause, "from": iso(finding.since), "to": iso(at), "readings": readings, **more,
+            "clause": finding.clause, "from": iso8601(finding.since), "to": iso8601(at), "readings": readings, **more,
         }  # fmt: skip
         if finding.values:
             facts |= {"readings": len(finding.values), "values": " ".join(f"{each:.4g}" for each in finding.values)}
         if finding.is_on and evidence is not None:
-            facts |= {"evidence": evidence.name, "evidence_ts": iso(evidence.ts)}
+            facts |= {"evidence": evidence.name, "evidence_ts": iso8601(evidence.ts)}
             self._keep(out, evidence)
         kind = "condition_alarm" if finding.is_on else "condition_alarm_over"
         over = "" if finding.is_on else ": is over"
@@ -107,11 +107,6 @@ class Teller:
         full_scale = wave.full_scale * factor
         samples = wave.samples if wave.samples.dtype == np.int16 else (wave.samples * np.float32(factor))
         out.waveforms.append((place, Waveform(0, ts, wave.rate_hz, full_scale, samples, wave.quality)))
-
-
-def iso(ns: int) -> str:
-    """Return a time as ISO 8601, UTC, with microseconds."""
-    return datetime.fromtimestamp(ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{ns % 10**9 // 1000:06d}Z"
 
 
 def as_state(wave: Waveform) -> list[Any]:

@@ -1,7 +1,6 @@
 """The events of a process watch: in words for people, and in facts that an alarm stands on."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from edge.analytics.condition.process.model import F64, ProcessModel, Singles
 from edge.analytics.condition.process.names import CUSUM, EWMA, SPE, T2
 from edge.analytics.condition.statistics import multivariate as mv
 from edge.core.batch import Event, Severity
+from edge.core.clock import iso8601
 
 CAUSES = 3
 """Tags that an alarm of all values together names, those that add most."""
@@ -80,7 +80,7 @@ class Events:
         )
         facts: dict[str, Any] = {
             "tag": rule, "rule": rule, "value": value, "limit": limit, "unit": "", "source": SOURCES[rule],
-            "clause": SOURCES[rule], "from": iso(window[0][0]), "to": iso(at), "readings": len(window),
+            "clause": SOURCES[rule], "from": iso8601(window[0][0]), "to": iso8601(at), "readings": len(window),
             "values": _words(row[1 if rule == T2 else 2] for row in window), "evidence_rows": self._rows(window),
             "contributions": named,
             "cause": self._tags[cause], "cause_value": float(mean[cause]), "cause_usual": float(model.mean[cause]),
@@ -102,13 +102,9 @@ class Events:
         """Tell that the chart of one value begins or ends to alarm. `window`: begin and mean of the last ones."""
         place = crossing.place
         tag, unit, span = self._tags[place], self._units[place], int(model.rows[place]) * self._row_ns
-        rule = crossing.rule.upper() if crossing.rule in (EWMA, CUSUM) else crossing.rule.replace("_", " ")
-        facts: dict[str, Any] = {
-            "tag": tag, "rule": crossing.rule, "value": crossing.value, "limit": crossing.limit, "unit": unit,
-            "source": SOURCES[crossing.rule], "clause": SOURCES[crossing.rule], "from": iso(window[0][0]),
-            "to": iso(at), "readings": len(window), "values": _words(value for _, value in window),
-            "mean_over_s": span / 1e9, "detail": crossing.detail, "usual": float(model.mean[place]), **state,
-        }  # fmt: skip
+        rule = rule_words(crossing.rule)
+        facts = crossing_facts(tag, unit, crossing, window, at)
+        facts |= {"mean_over_s": span / 1e9, "usual": float(model.mean[place]), **state}
         value, limit = (f"{each:.4g} {unit}".strip() for each in (crossing.value, crossing.limit))
         if not crossing.is_on:
             message = f"{tag} is usual again ({rule}): {value}"
@@ -123,10 +119,20 @@ class Events:
         return Event(at, self._name, kind, severity if is_on else Severity.INFO, message, facts)
 
 
+def rule_words(rule: str) -> str:
+    """Return the name of a chart or of run rules."""
+    return rule.upper() if rule in (EWMA, CUSUM) else rule.replace("_", " ")
+
+
+def crossing_facts(tag: str, unit: str, crossing: Crossing, window: Sequence[Sequence[Any]], at: int) -> dict[str, Any]:
+    """Return what an alarm of one value's chart stands on. `window`: begin and value of the last points."""
+    return {
+        "tag": tag, "rule": crossing.rule, "value": crossing.value, "limit": crossing.limit, "unit": unit,
+        "source": SOURCES[crossing.rule], "clause": SOURCES[crossing.rule], "detail": crossing.detail,
+        "from": iso8601(window[0][0]), "to": iso8601(at), "readings": len(window),
+        "values": _words(value for _, value in window),
+    }  # fmt: skip
+
+
 def _words(values: Iterable[float]) -> str:
     return " ".join(f"{value:.6g}" for value in values)
-
-
-def iso(ns: int) -> str:
-    """Return a time as text, to the microsecond."""
-    return datetime.fromtimestamp(ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{ns % 10**9 // 1000:06d}Z"

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from edge.analytics.condition.process.charts import Charts, Crossing
-from edge.analytics.condition.process.events import SOURCES, iso
+from edge.analytics.condition.process.events import crossing_facts, rule_words
 from edge.analytics.condition.process.model import Singles
-from edge.analytics.condition.process.names import CUSUM, EWMA
 from edge.analytics.condition.process.spc_section import figures_of
 from edge.analytics.condition.statistics.control import CUSUM_LIMIT, EWMA_LIMIT
 from edge.analytics.operator import NEVER, Derived, Operator, Output, Reading, Rows
@@ -111,13 +110,7 @@ class Spc(Operator):
 
     def _event(self, at: int, crossing: Crossing) -> Event:
         unit = self._settings["unit"]
-        rule = crossing.rule.upper() if crossing.rule in (EWMA, CUSUM) else crossing.rule.replace("_", " ")
-        facts: dict[str, Any] = {
-            "tag": self._tag, "rule": crossing.rule, "value": crossing.value, "limit": crossing.limit, "unit": unit,
-            "source": SOURCES[crossing.rule], "clause": SOURCES[crossing.rule], "detail": crossing.detail,
-            "from": iso(self._last[0][0]), "to": iso(at),
-            "readings": len(self._last), "values": " ".join(f"{value:.6g}" for _, value in self._last),
-        }  # fmt: skip
+        rule, facts = rule_words(crossing.rule), crossing_facts(self._tag, unit, crossing, self._last, at)
         value, limit = (f"{each:.6g} {unit}".strip() for each in (crossing.value, crossing.limit))
         if not crossing.is_on:
             text = f"{self._tag} is in control again ({rule}): {value}"
