@@ -31,8 +31,9 @@ class Pricing:
         self._plan = plan
         self._zone = ZoneInfo(plan.timezone)
         self._tariff = Tariff(plan.editions, plan.calendar, plan.timezone) if plan.editions else None
-        for event, day in plan.events if self._tariff else ():
-            self._tariff.declare(event, day)  # type: ignore[union-attr]
+        if self._tariff is not None:
+            for event, day in plan.events:
+                self._tariff.declare(event, day)
         self._timetable: Timetable | None = None
         self._timetable_ends = NEVER
         days = {row.valid_from for row in plan.factors} | {edition.valid_from for edition in plan.editions}

@@ -1,6 +1,6 @@
 """`watch:` of the configuration: process values that are watched together. Pure: no numpy."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
@@ -56,7 +56,7 @@ class WatchSection(Section):
     max_age: Duration | None = None
     """How old the last value of a tag may be to count still. Default: five steps."""
 
-    rules: Annotated[list[Rule], Field(min_length=1)] = [*ALARMING]  # noqa: RUF012
+    rules: Annotated[Sequence[Rule], Field(min_length=1)] = ALARMING
     """`t2`, `spe`: all values together. `ewma`, `cusum`: each alone. By choice also `nelson`, `western_electric`: run
     rules of each alone, and `novelty`: a tag only, how unlike all lately it is."""
 

@@ -1,6 +1,6 @@
 """`spc:` of the configuration: control charts of values of parts. Pure: no numpy."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -27,7 +27,7 @@ class SpcSection(Section):
     learn: Annotated[int, Field(ge=20, le=1000)] = 100
     """From how many parts centre and sigma are learned: of a process that is in control."""
 
-    rules: Annotated[list[Rule], Field(min_length=1)] = ["western_electric"]  # noqa: RUF012
+    rules: Annotated[Sequence[Rule], Field(min_length=1)] = ("western_electric",)
     """`western_electric`: its four zone rules, a false alarm in 92 parts. `nelson`: his eight. `ewma`, `cusum`: small
     lasting shifts, a false alarm in 500 and 465 parts."""
 
